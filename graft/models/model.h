@@ -1,0 +1,92 @@
+// A frozen network of one family, its heads, and what methods and loops need to know of it.
+#pragma once
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "graft/io/checkpoint.h"
+#include "graft/nn/batch.h"
+#include "graft/nn/embedding.h"
+#include "graft/nn/linear.h"
+
+namespace graft {
+
+enum class HeadKind {
+  none,  // hidden states (feature extraction)
+  causal_lm,
+  masked_lm,
+  sequence_classification,  // regression too
+  token_classification,
+  question_answering,
+  multiple_choice,
+};
+/// "causal_lm" … and back. Errors: UsageError with the known names.
+std::string head_name(HeadKind head);
+HeadKind head_kind(const std::string& name);
+
+/// Sizes every family has. Units: rows of the respective tensors.
+struct ModelInfo {
+  std::string model_type;
+  int64_t hidden_size = 0, num_layers = 0, num_heads = 0, num_kv_heads = 0, head_dim = 0;
+  int64_t vocab_size = 0, max_positions = 0;
+  bool is_decoder = false;  // causal: reads from left to right
+};
+
+/// What a linear or embedding does in its family, from which methods take default targets ("query", "value", …).
+struct Role {
+  std::string name;    // query, key, value, attention_output, mlp_gate, mlp_up, mlp_down, word_embedding, head …
+  std::string suffix;  // module path ends with this
+};
+
+class Model : public Module {
+ public:
+  /// → [T, hidden] after the final norm; [N, hidden] where batch.rows is given.
+  virtual Tensor run(const Batch& batch) = 0;
+  /// The head on hidden rows [N, hidden] → [N, labels or vocabulary]. Sequence heads get one row a sequence (head_rows).
+  /// multiple_choice gives [N, 1]. HeadKind::none: InternalError.
+  virtual Tensor logits(const Tensor& hidden, const Batch& batch) = 0;
+  /// The rows that a sequence head reads: [B] first (BERT) or last (decoders) of each; undefined for heads that read all.
+  virtual Tensor head_rows(const Layout& layout) const = 0;
+  virtual const ModelInfo& info() const = 0;
+  virtual std::vector<Role> roles() const = 0;
+  virtual Embedding& word_embedding() = 0;
+  /// The map onto the vocabulary; nullptr where the model has none.
+  virtual Linear* output_embedding() = 0;
+  /// PEFT's names of new heads, trained and saved beside adapters ("classifier", "score", "qa_outputs"); those that exist.
+  virtual std::vector<std::string> head_modules() const = 0;
+
+  HeadKind head = HeadKind::none;
+  int64_t num_labels = 0;
+  at::ScalarType dtype = at::kFloat;  // compute type of the frozen base
+  Json config;                        // what config.json of this model says (with head and labels)
+  std::string name_or_path;           // where it came from
+};
+
+struct LoadOptions {
+  at::ScalarType dtype = at::kFloat;
+  std::optional<HeadKind> head;       // from config.json's architectures where not given
+  std::optional<int64_t> num_labels;  // from config.json where not given
+  std::vector<std::string> label_names;
+  std::optional<std::string> problem_type;  // "regression", …
+  uint64_t seed = 0;                  // of new heads (N(0, initializer_range), biases 0) and of from_scratch
+};
+
+/// A family: one file pair in this folder, one line in the registry.
+struct Family {
+  const char* model_type;
+  std::unique_ptr<Model> (*create)(const Json& config, HeadKind head, int64_t num_labels);
+};
+const std::vector<Family>& families();
+
+/// Reads config.json strictly (a setting that changes the numbers and is not implemented is an error naming it), builds, loads and
+/// checks every tensor: all missing, unexpected and misshapen names in one error; a missing new head is initialised instead (warned).
+std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const LoadOptions& options);
+/// Random weights as transformers initialises them, from options.seed.
+std::unique_ptr<Model> new_model(const Json& config, const LoadOptions& options);
+
+/// The model's tensors by checkpoint name (values: stand-ins where attached), tied ones once; and config.json to go with them.
+TensorMap model_tensors(const Model& model, at::ScalarType dtype);
+Json model_config(const Model& model, at::ScalarType dtype);
+
+}  // namespace graft

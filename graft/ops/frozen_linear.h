@@ -1,0 +1,23 @@
+// A linear map whose weight is frozen: saves no input; prepacked where the processor multiplies faster so.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+namespace graft::ops {
+
+using at::Tensor;
+
+/// A weight in the layouts that the forward product and the gradient to the input want. Empty until packed; copying shares.
+struct PackedWeight {
+  Tensor forward;   // opaque
+  Tensor backward;  // opaque; packed when first needed
+  const void* source = nullptr;  // the storage it was made from: repacked when the weight is another one
+};
+
+/// x [T, in], weight [out, in] without gradient, bias [out] (may require gradient) or undefined → [T, out] in x's type.
+/// `packed` is filled on the first call. Source form: x Wᵀ + b.
+Tensor frozen_linear(const Tensor& x, const Tensor& weight, const Tensor& bias, PackedWeight& packed);
+
+/// The specification, in ATen operations.
+Tensor frozen_linear_plain(const Tensor& x, const Tensor& weight, const Tensor& bias);
+
+}  // namespace graft::ops

@@ -1,0 +1,61 @@
+// An adapter as data: hooks by module path, trained tensors that stand in for base tensors, the config that made them.
+#pragma once
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "graft/models/model.h"
+
+namespace graft {
+
+struct TuningMethod;
+
+/// The fourth place where a method acts: on the model's inputs.
+class InputHook {
+ public:
+  virtual ~InputHook() = default;
+  virtual Batch before(const Model& model, Batch batch) = 0;
+};
+
+struct Adapter {
+  const TuningMethod* method = nullptr;
+  Json config;  // adapter_config.json as read or as it will be written, unknown keys kept
+  std::map<std::string, std::shared_ptr<LinearHook>> linears;        // by module path
+  std::map<std::string, std::shared_ptr<EmbeddingHook>> embeddings;  // by module path
+  std::shared_ptr<InputHook> input;
+  TensorMap stand_ins;                    // by base tensor path: trained tensors in place of base tensors
+  TensorMap trained;                      // file key → trained tensor (leaf, float32): what the optimizer gets, all of it
+  TensorMap untrained;                    // file key → tensor that the file holds beside (untrained copies)
+  std::function<Tensor()> auxiliary_loss;               // AdaLoRA; may be empty
+  std::function<void(int64_t step)> after_step;         // AdaLoRA; may be empty
+};
+
+/// What every method is: a constant in its own file, one line in the registry.
+struct TuningMethod {
+  const char* name;       // in recipes: "lora"
+  const char* peft_type;  // in adapter_config.json: "LORA"; nullptr where PEFT has none
+  /// A fresh adapter for `model` from a method's config (PEFT's keys); draws from seeded streams. Errors: UsageError.
+  Adapter (*create)(const Json& config, Model& model, uint64_t seed);
+};
+const std::vector<TuningMethod>& tuning_methods();
+/// Errors: UsageError with the nearest names.
+const TuningMethod& tuning_method(const std::string& name);
+
+/// Everything the optimizer gets, by file key, in order of the keys; each is a leaf that requires gradient.
+TensorMap trainable(const Adapter& adapter);
+int64_t parameter_count(const TensorMap& tensors);
+
+/// Puts the hooks and stand-ins in place. Errors: DataError naming every path that the model does not have. One adapter at a time.
+void attach(const Adapter& adapter, Model& model);
+/// Leaves the base bit-equal to before.
+void detach(Model& model);
+/// Into the base tensors, for good, and detaches; a tied head whose embedding alone changed is untied (config too).
+/// Errors: UsageError where the method has no merged form.
+void merge(const Adapter& adapter, Model& model);
+
+/// PEFT's folder: adapter_config.json, adapter_model.safetensors. Reading checks every key and shape and reports all problems at once.
+Adapter read_adapter(const std::filesystem::path& folder, Model& model);
+void write_adapter(const std::filesystem::path& folder, const Adapter& adapter, const Model& model);
+
+}  // namespace graft
