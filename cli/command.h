@@ -1,0 +1,30 @@
+// A command: its options, and what runs when it is chosen. One file a command, one line in main.cpp's table.
+#pragma once
+#include <CLI/App.hpp>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "graft/base/json.h"
+
+namespace graft::cli {
+
+/// What every command is told.
+struct Globals {
+  bool json = false;   // one JSON document on standard output
+  bool quiet = false;  // no progress, no log
+};
+
+/// → exit code.
+using Run = std::function<int()>;
+
+/// Adds the command's options to `app`; the returned function runs it after parsing.
+using Define = Run (*)(CLI::App& app, const Globals& globals);
+
+/// Positional arguments of recipe commands: one RECIPE.yaml, then key=value overrides. Errors: UsageError.
+Json recipe_document(const std::vector<std::string>& arguments);
+
+/// Prints the document with --json, else the text; to standard output.
+void print_result(const Globals& globals, const Json& document, const std::string& text);
+
+}  // namespace graft::cli

@@ -1,0 +1,90 @@
+// The program: a table of commands, and the one place that catches everything.
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+#include <cstdio>
+#include <new>
+
+#include "cli/command.h"
+#include "graft/base/error.h"
+#include "graft/base/log.h"
+
+namespace graft::cli {
+namespace {
+
+struct Command {
+  const char* name;
+  const char* summary;
+  Define define;
+};
+
+// Commands are listed here, once.
+const std::vector<Command>& commands() {
+  static const std::vector<Command> table = {};
+  return table;
+}
+
+int fail(const char* message, int exit_code) {
+  std::fflush(stdout);
+  fmt::print(stderr, "graft: {}\n", message);
+  return exit_code;
+}
+
+int run(int argc, char** argv) {
+  CLI::App app{"parameter-efficient fine-tuning of pretrained language models", "graft"};
+  app.require_subcommand(1);
+  Globals globals;
+  std::vector<std::pair<CLI::App*, Run>> defined;
+  for (const Command& command : commands()) {
+    CLI::App* sub = app.add_subcommand(command.name, command.summary);
+    sub->add_flag("--json", globals.json, "one JSON document on standard output");
+    sub->add_flag("--quiet", globals.quiet, "no progress, no log");
+    defined.emplace_back(sub, command.define(*sub, globals));
+  }
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == 0) return app.exit(error);
+    return fail(fmt::format("[usage] {}; see graft --help", error.what()).c_str(), 2);
+  }
+  set_quiet(globals.quiet);
+  for (const auto& [sub, command] : defined) {
+    if (sub->parsed()) return command();
+  }
+  return 2;
+}
+
+}  // namespace
+
+void print_result(const Globals& globals, const Json& document, const std::string& text) {
+  fmt::print("{}\n", globals.json ? document.dump(2) : text);
+}
+
+Json recipe_document(const std::vector<std::string>& arguments) {
+  Json document = Json::object();
+  bool have_recipe = false;
+  for (const std::string& argument : arguments) {
+    if (argument.find('=') != std::string::npos) {
+      apply_override(document, argument);
+    } else if (!have_recipe) {
+      document = read_yaml(argument);
+      have_recipe = true;
+    } else {
+      throw UsageError("usage", "unexpected argument: {}, expected key=value", argument);
+    }
+  }
+  return document;
+}
+
+}  // namespace graft::cli
+
+int main(int argc, char** argv) {
+  try {
+    return graft::cli::run(argc, argv);
+  } catch (const graft::Error& error) {
+    return graft::cli::fail(error.what(), error.exit_code());
+  } catch (const std::bad_alloc&) {
+    return graft::cli::fail("[memory] not enough memory for this", 1);
+  } catch (const std::exception& error) {
+    return graft::cli::fail(fmt::format("[internal] {}", error.what()).c_str(), 1);
+  }
+}
