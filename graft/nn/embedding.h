@@ -14,7 +14,7 @@ class EmbeddingHook {
   /// ids [T] int64 → [T, dim]; base.apply(ids) is the lookup under the hook.
   virtual Tensor forward(const Embedding& base, const Tensor& ids) = 0;
   /// The plain table this amounts to [rows, dim], float32; nothing where there is none.
-  virtual std::optional<Tensor> merged(const Embedding& base) const { return {}; }
+  virtual std::optional<Tensor> merged(const Embedding&) const { return {}; }
 };
 
 class Embedding : public Module {

@@ -22,7 +22,7 @@ class LinearHook {
   /// x [T, in] → [T, out]; base.apply(x) is the map under the hook. `dropout` is null outside training.
   virtual Tensor forward(const Linear& base, const Tensor& x, RandomStream* dropout) = 0;
   /// The plain map this amounts to, in float32; nothing where there is none.
-  virtual std::optional<Affine> merged(const Linear& base) const { return {}; }
+  virtual std::optional<Affine> merged(const Linear&) const { return {}; }
 };
 
 class Linear : public Module {

@@ -1,0 +1,84 @@
+#include "graft/session/session.h"
+
+#include <cstdlib>
+
+#include "graft/base/error.h"
+#include "graft/peft/adapter.h"
+
+namespace graft {
+namespace {
+
+/// Merges `adapter` with its weight: every base tensor moves by weight · (merged - base).
+void merge_weighted(const Adapter& adapter, Model& model, double weight) {
+  std::vector<Tensor> before;
+  const auto parameters = model.named_parameters();
+  for (const auto& [name, parameter] : parameters) before.push_back(parameter->base);
+  merge(adapter, model);
+  if (weight == 1) return;
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    Tensor& base = parameters[i].second->base;
+    if (base.is_same(before[i])) continue;
+    const Tensor old = before[i].to(at::kFloat);
+    base = (old + weight * (base.to(at::kFloat) - old)).to(base.scalar_type());
+  }
+}
+
+}  // namespace
+
+AdapterChoice adapter_choice(const std::string& text) {
+  const size_t at = text.rfind('@');
+  if (at == std::string::npos || std::filesystem::exists(text)) return {text, 1};
+  const std::string number = text.substr(at + 1);
+  char* end = nullptr;
+  const double weight = std::strtod(number.c_str(), &end);
+  if (number.empty() || *end != 0 || !std::isfinite(weight)) {
+    throw UsageError("adapter", "weight after @ in {}: '{}', expected a number", text, number);
+  }
+  return {text.substr(0, at), weight};
+}
+
+Session Session::open(const SessionOptions& options) {
+  Session session;
+  session.folder_ = options.model;
+  session.model_ = load_model(Checkpoint::open(options.model), options.load);
+  session.chat_template_ = ChatTemplate::open(options.model);
+  const bool merged = options.merged || options.adapters.size() > 1 ||
+                      (options.adapters.size() == 1 && options.adapters[0].weight != 1);
+  for (const AdapterChoice& choice : options.adapters) {
+    Adapter adapter = read_adapter(choice.folder, *session.model_);
+    attach(adapter, *session.model_);
+    if (merged) {
+      merge_weighted(adapter, *session.model_, choice.weight);
+    } else {
+      session.adapter_ = std::make_unique<Adapter>(std::move(adapter));
+    }
+  }
+  return session;
+}
+
+const Tokenizer& Session::tokenizer() const {
+  if (!tokenizer_) tokenizer_ = Tokenizer::open(folder_);
+  return *tokenizer_;
+}
+
+Batch Session::prepare(Batch batch) const {
+  if (adapter_ && adapter_->input) return adapter_->input->before(*model_, std::move(batch));
+  return batch;
+}
+
+at::ScalarType dtype_of(const std::string& name) {
+  if (name == "float32") return at::kFloat;
+  if (name == "bfloat16") return at::kBFloat16;
+  if (name == "float64") return at::kDouble;
+  throw UsageError("dtype", "{}, expected float32 or bfloat16{}", name,
+                   did_you_mean(name, {"float32", "bfloat16"}));
+}
+
+std::string dtype_name(at::ScalarType type) {
+  if (type == at::kFloat) return "float32";
+  if (type == at::kBFloat16) return "bfloat16";
+  if (type == at::kDouble) return "float64";
+  throw InternalError("dtype", "no name for {}", at::toString(type));
+}
+
+}  // namespace graft
