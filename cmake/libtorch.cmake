@@ -17,7 +17,11 @@ endif()
 
 add_library(graft_torch INTERFACE)
 add_library(graft::torch ALIAS graft_torch)
-target_include_directories(graft_torch SYSTEM INTERFACE
+# libtorch's include folder carries another fmt than the one that we link: the system's goes first.
+find_path(GRAFT_FMT_INCLUDE fmt/format.h HINTS /usr/include NO_CACHE REQUIRED)
+file(MAKE_DIRECTORY "${CMAKE_BINARY_DIR}/include-first")
+file(CREATE_LINK "${GRAFT_FMT_INCLUDE}/fmt" "${CMAKE_BINARY_DIR}/include-first/fmt" SYMBOLIC)
+target_include_directories(graft_torch SYSTEM INTERFACE "${CMAKE_BINARY_DIR}/include-first"
   "${GRAFT_LIBTORCH}/include" "${GRAFT_LIBTORCH}/include/torch/csrc/api/include")
 target_link_libraries(graft_torch INTERFACE "${GRAFT_LIBTORCH}/lib/libtorch_cpu.so" "${GRAFT_LIBTORCH}/lib/libc10.so")
 target_link_options(graft_torch INTERFACE "-Wl,-rpath-link,${GRAFT_LIBTORCH}/lib" -Wl,--allow-shlib-undefined)

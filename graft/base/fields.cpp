@@ -56,7 +56,7 @@ void read_value(const Json& json, std::filesystem::path& out, const std::string&
   out = text;
 }
 
-void read_value(const Json& json, Json& out, const std::string& path) { out = json; }
+void read_value(const Json& json, Json& out, const std::string&) { out = json; }
 
 FieldReader::FieldReader(const Json& object, std::string path) : object_(object), path_(std::move(path)) {
   if (!object_.is_object()) fail_value(object_, path_, "a mapping");

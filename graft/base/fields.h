@@ -80,7 +80,7 @@ class FieldReader {
   FieldReader(const Json& object, std::string path);
 
   template <class T>
-  void operator()(const char* name, T& value, const char* help) {
+  void operator()(const char* name, T& value, const char*) {
     known_.push_back(name);
     if (const auto found = object_.find(name); found != object_.end()) read_value(*found, value, join(name));
   }

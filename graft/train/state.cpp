@@ -1,0 +1,138 @@
+#include "graft/train/state.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+#include <charconv>
+
+#include "graft/base/error.h"
+#include "graft/base/fields.h"
+#include "graft/base/file.h"
+#include "graft/io/safetensors.h"
+
+namespace graft {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kPrefix = "step-";
+
+/// N of "step-N"; nothing for any other name.
+std::optional<int64_t> step_of(const std::string& name) {
+  if (!name.starts_with(kPrefix)) return {};
+  int64_t step = 0;
+  const char* end = name.data() + name.size();
+  const auto [stop, error] = std::from_chars(name.data() + kPrefix.size(), end, step);
+  if (error != std::errc() || stop != end) return {};
+  return step;
+}
+
+/// Steps of the checkpoints in `folder`, newest first.
+std::vector<int64_t> steps_in(const fs::path& folder) {
+  std::vector<int64_t> steps;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    const auto step = step_of(entry.path().filename().string());
+    if (step && fs::exists(entry.path() / "state.json")) steps.push_back(*step);
+  }
+  std::sort(steps.rbegin(), steps.rend());
+  return steps;
+}
+
+fs::path folder_of(const fs::path& folder, int64_t step) {
+  return folder / fmt::format("{}{}", kPrefix, step);
+}
+
+TensorMap prefixed(const TensorMap& tensors, const std::string& prefix) {
+  TensorMap out;
+  for (const auto& [key, tensor] : tensors) out[prefix + key] = tensor;
+  return out;
+}
+
+}  // namespace
+
+std::filesystem::path save_checkpoint(const fs::path& folder, const TrainState& state, Optimizer& optimizer,
+                                      int64_t keep) {
+  fs::create_directories(folder);
+  const fs::path target = folder_of(folder, state.step);
+  {
+    AtomicFolder whole(target);
+    write_safetensors(whole.path() / "trained.safetensors", optimizer.trained());
+    TensorMap moments = prefixed(optimizer.exp_avg(), "exp_avg.");
+    moments.merge(prefixed(optimizer.exp_avg_sq(), "exp_avg_sq."));
+    write_safetensors(whole.path() / "optimizer.safetensors", moments);
+    if (!state.best.empty()) write_safetensors(whole.path() / "best.safetensors", state.best);
+    Json document = write_fields(state);
+    document["dropout_position"] = state.dropout_position;
+    write_file(whole.path() / "state.json", to_pretty_json(document));
+    whole.commit();
+  }
+  const std::vector<int64_t> steps = steps_in(folder);
+  for (size_t i = static_cast<size_t>(keep); i < steps.size(); ++i) {
+    // Renamed first: a half-removed checkpoint must not look like a whole one.
+    const fs::path removed = folder / fmt::format("removed-{}", steps[i]);
+    fs::remove_all(removed);
+    fs::rename(folder_of(folder, steps[i]), removed);
+    fs::remove_all(removed);
+  }
+  return target;
+}
+
+std::optional<fs::path> newest_checkpoint(const fs::path& folder) {
+  const std::vector<int64_t> steps = steps_in(folder);
+  if (steps.empty()) return {};
+  return folder_of(folder, steps[0]);
+}
+
+int64_t checkpoint_step(const fs::path& checkpoint) {
+  const auto step = step_of(checkpoint.filename().string());
+  if (!step) throw InternalError("checkpoint", "{} is no checkpoint's name", checkpoint.string());
+  return *step;
+}
+
+void copy_values(const TensorMap& from, TensorMap to, const std::string& where) {
+  std::vector<std::string> wrong;
+  for (const auto& [key, tensor] : to) {
+    const auto found = from.find(key);
+    if (found == from.end()) {
+      wrong.push_back(key + " is missing");
+    } else if (found->second.sizes() != tensor.sizes()) {
+      wrong.push_back(fmt::format("{} has shape [{}], expected [{}]", key,
+                                  fmt::join(found->second.sizes(), ", "), fmt::join(tensor.sizes(), ", ")));
+    }
+  }
+  for (const auto& [key, tensor] : from) {
+    if (!to.contains(key)) wrong.push_back(key + " is unexpected");
+  }
+  if (!wrong.empty()) throw DataError(where, "does not fit this run: {}", fmt::join(wrong, "; "));
+  const at::NoGradGuard no_grad;
+  for (auto& [key, tensor] : to) tensor.copy_(from.at(key));
+}
+
+TrainState load_checkpoint(const fs::path& checkpoint, Optimizer& optimizer) {
+  Json document = read_json(checkpoint / "state.json");
+  const std::string where = (checkpoint / "state.json").string();
+  if (!document.is_object() || !document.contains("dropout_position") ||
+      !document["dropout_position"].is_number_unsigned()) {
+    throw DataError(where, "no dropout_position, expected a count");
+  }
+  const uint64_t dropout_position = document["dropout_position"].get<uint64_t>();
+  document.erase("dropout_position");
+  auto state = read_fields<TrainState>(document, where);
+  state.dropout_position = dropout_position;
+  const fs::path best = checkpoint / "best.safetensors";
+  const fs::path trained = checkpoint / "trained.safetensors";
+  const fs::path moments = checkpoint / "optimizer.safetensors";
+  copy_values(read_safetensors(trained), optimizer.trained(), trained.string());
+  TensorMap targets = prefixed(optimizer.exp_avg(), "exp_avg.");
+  targets.merge(prefixed(optimizer.exp_avg_sq(), "exp_avg_sq."));
+  copy_values(read_safetensors(moments), targets, moments.string());
+  if (fs::exists(best)) {
+    for (const auto& [key, tensor] : optimizer.trained()) state.best[key] = at::empty_like(tensor.detach());
+    copy_values(read_safetensors(best), state.best, best.string());
+  }
+  return state;
+}
+
+}  // namespace graft
