@@ -1,0 +1,132 @@
+#include "graft/session/run_folder.h"
+
+#include <algorithm>
+
+#include "graft/base/error.h"
+#include "graft/base/file.h"
+#include "graft/base/log.h"
+#include "graft/io/checkpoint.h"
+#include "graft/train/state.h"
+
+namespace graft {
+namespace {
+
+namespace fs = std::filesystem;
+
+bool taken(const fs::path& folder) {
+  std::error_code error;
+  if (!fs::exists(folder, error)) return false;
+  if (!fs::is_directory(folder, error))
+    throw UsageError("output", "{} is a file, expected a folder", folder.string());
+  return !fs::is_empty(folder);
+}
+
+std::string lower(std::string text) {
+  std::transform(text.begin(), text.end(), text.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return text;
+}
+
+std::string front_matter(const RunSummary& summary, const Adapter& adapter, const Model& model) {
+  const bool is_adapter = writes_adapter(adapter);
+  Json front = {{"base_model", summary.base_model}, {"library_name", is_adapter ? "peft" : "transformers"}};
+  if (model.head == HeadKind::causal_lm) front["pipeline_tag"] = "text-generation";
+  Json tags = Json::array();
+  if (is_adapter) {
+    tags.push_back("base_model:adapter:" + summary.base_model);
+    tags.push_back(lower(adapter.method->peft_type));
+  }
+  tags.push_back("transformers");
+  tags.push_back("graft");
+  front["tags"] = tags;
+  std::string text = to_yaml(front);
+  if (!text.ends_with('\n')) text += '\n';
+  return "---\n" + text + "---\n";
+}
+
+std::string metrics_table(const Json& results) {
+  std::string text;
+  for (const char* part : {"metrics", "test_metrics"}) {
+    if (!results.contains(part) || !results[part].is_object()) continue;
+    for (const auto& [name, value] : results[part].items()) {
+      text += fmt::format("| {} | {} | {:.4f} |\n", std::string(part) == "metrics" ? "validation" : "test",
+                          name, value.get<double>());
+    }
+  }
+  if (text.empty()) return "No split was evaluated.\n";
+  return "| split | metric | value |\n| --- | --- | --- |\n" + text;
+}
+
+std::string usage(const RunSummary& summary, const Adapter& adapter, const Model& model) {
+  const std::string folder = summary.recipe["output"].get<std::string>();
+  std::string text = "```sh\n";
+  if (model.head == HeadKind::causal_lm) {
+    text += writes_adapter(adapter) ? fmt::format("graft generate --model {} --adapter {} --prompt 'Once'\n",
+                                                  summary.base_model, folder)
+                                    : fmt::format("graft generate --model {} --prompt 'Once'\n", folder);
+  }
+  text += fmt::format("graft eval {}\n```\n", folder);
+  if (writes_adapter(adapter)) {
+    text += fmt::format(
+        "\n```python\nfrom peft import PeftModel\nmodel = PeftModel.from_pretrained(base_model, "
+        "\"{}\")\n```\n",
+        folder);
+  }
+  return text;
+}
+
+}  // namespace
+
+void check_run_folder(const fs::path& folder, Existing existing) {
+  if (folder.empty()) throw UsageError("output", "missing, expected a folder for the run");
+  if (existing == Existing::resume || !taken(folder)) return;
+  if (existing == Existing::refuse) {
+    throw UsageError("output",
+                     "{} is not empty; --resume goes on, --overwrite starts anew, or choose another output",
+                     folder.string());
+  }
+  if (!fs::exists(folder / "recipe.yaml")) {
+    throw UsageError("output",
+                     "{} is no run's folder (it has no recipe.yaml); remove it, or choose another output",
+                     folder.string());
+  }
+}
+
+void open_run_folder(const fs::path& folder, Existing existing) {
+  check_run_folder(folder, existing);
+  std::error_code error;
+  if (existing == Existing::overwrite) fs::remove_all(folder, error);
+  if (!error) fs::create_directories(folder / "checkpoints", error);
+  if (error) throw DataError(folder.string(), "cannot be made: {}", error.message());
+  for (const auto& entry : fs::directory_iterator(folder / "checkpoints")) {
+    if (!entry.path().filename().string().starts_with("step-")) fs::remove_all(entry.path());
+  }
+}
+
+bool writes_adapter(const Adapter& adapter) { return adapter.method->peft_type != nullptr; }
+
+void write_trained(const fs::path& folder, const Adapter& adapter, const Model& model,
+                   at::ScalarType save_dtype, const fs::path& text_files) {
+  if (writes_adapter(adapter)) {
+    write_adapter(folder, adapter, model);
+    return;
+  }
+  write_checkpoint(folder, model_config(model, save_dtype), model_tensors(model, save_dtype));
+  copy_text_files(text_files, folder);
+}
+
+std::string model_card(const RunSummary& summary, const Adapter& adapter, const Model& model) {
+  const Json& results = summary.results;
+  std::string text = front_matter(summary, adapter, model);
+  text +=
+      fmt::format("\n# {}\n\nTrained with graft: method `{}` on `{}`, {} of {} parameters.\n\n",
+                  summary.title, adapter.method->name, summary.base_model,
+                  results["trainable_parameters"].get<int64_t>(), results["total_parameters"].get<int64_t>());
+  text += fmt::format("## Results (step {} of {})\n\n{}\n", results["best_step"].get<int64_t>(),
+                      results["steps"].get<int64_t>(), metrics_table(results));
+  text += fmt::format("## Use\n\n{}\n## Recipe\n\n```yaml\n{}\n```\n", usage(summary, adapter, model),
+                      to_yaml(summary.recipe));
+  return text;
+}
+
+}  // namespace graft
