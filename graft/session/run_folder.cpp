@@ -98,9 +98,7 @@ void open_run_folder(const fs::path& folder, Existing existing) {
   if (existing == Existing::overwrite) fs::remove_all(folder, error);
   if (!error) fs::create_directories(folder / "checkpoints", error);
   if (error) throw DataError(folder.string(), "cannot be made: {}", error.message());
-  for (const auto& entry : fs::directory_iterator(folder / "checkpoints")) {
-    if (!entry.path().filename().string().starts_with("step-")) fs::remove_all(entry.path());
-  }
+  remove_leftovers(folder / "checkpoints");
 }
 
 bool writes_adapter(const Adapter& adapter) { return adapter.method->peft_type != nullptr; }

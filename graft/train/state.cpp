@@ -85,6 +85,14 @@ std::optional<fs::path> newest_checkpoint(const fs::path& folder) {
   return folder_of(folder, steps[0]);
 }
 
+void remove_leftovers(const fs::path& folder) {
+  std::vector<fs::path> leftovers;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (!step_of(entry.path().filename().string())) leftovers.push_back(entry.path());
+  }
+  for (const fs::path& path : leftovers) fs::remove_all(path);
+}
+
 int64_t checkpoint_step(const fs::path& checkpoint) {
   const auto step = step_of(checkpoint.filename().string());
   if (!step) throw InternalError("checkpoint", "{} is no checkpoint's name", checkpoint.string());

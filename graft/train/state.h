@@ -43,6 +43,9 @@ std::filesystem::path save_checkpoint(const std::filesystem::path& folder, const
 /// The newest whole checkpoint in `folder`; nothing where there is none.
 std::optional<std::filesystem::path> newest_checkpoint(const std::filesystem::path& folder);
 
+/// Removes everything in `folder` that is no checkpoint: what a killed writer left behind.
+void remove_leftovers(const std::filesystem::path& folder);
+
 /// Only the step of a checkpoint: its folder's N.
 int64_t checkpoint_step(const std::filesystem::path& checkpoint);
 

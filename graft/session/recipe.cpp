@@ -1,0 +1,107 @@
+#include "graft/session/recipe.h"
+
+#include <algorithm>
+#include <set>
+
+#include "graft/base/error.h"
+#include "graft/session/session.h"
+
+namespace graft {
+namespace {
+
+/// `model: PATH` and `task: NAME` as the mappings that they are short for.
+void expand(Json& document, const char* key, const char* field) {
+  const auto found = document.find(key);
+  if (found != document.end() && found->is_string()) *found = Json{{field, *found}};
+}
+
+Json one_method(const Json& method) {
+  if (method.is_array()) {
+    if (method.size() != 1) throw UsageError("method", "a list of {}, expected one method", method.size());
+    return one_method(method[0]);
+  }
+  if (method.is_string()) return {{"name", method}};
+  if (!method.is_object()) fail_value(method, "method", "a name, a mapping with a name, or a list of one");
+  if (!method.contains("name") || !method["name"].is_string()) {
+    throw UsageError("method.name", "missing, expected a method's name, for example lora");
+  }
+  return method;
+}
+
+/// What a run may change when it goes on.
+const std::set<std::string>& free_keys() {
+  static const std::set<std::string> keys{"train.threads", "train.keep", "train.save_every",
+                                          "train.log_every", "output"};
+  return keys;
+}
+
+void compare(const Json& now, const Json& before, const std::string& path, std::vector<std::string>& out) {
+  if (free_keys().contains(path) || now == before) return;
+  if (!now.is_object() || !before.is_object()) {
+    out.push_back(fmt::format("{}: {}, was {}", path, now.dump(), before.dump()));
+    return;
+  }
+  std::set<std::string> keys;
+  for (const auto& [key, value] : now.items()) keys.insert(key);
+  for (const auto& [key, value] : before.items()) keys.insert(key);
+  for (const std::string& key : keys) {
+    compare(now.value(key, Json()), before.value(key, Json()), path.empty() ? key : path + "." + key, out);
+  }
+}
+
+}  // namespace
+
+std::filesystem::path Recipe::text_folder() const {
+  if (!from_scratch()) return model.path;
+  if (!model.from_scratch.tokenizer.empty()) return model.from_scratch.tokenizer;
+  return std::filesystem::is_directory(model.from_scratch.config) ? model.from_scratch.config
+                                                                  : model.from_scratch.config.parent_path();
+}
+
+at::ScalarType Recipe::save_dtype() const {
+  return dtype_of(model.save_dtype.empty() ? model.dtype : model.save_dtype);
+}
+
+Recipe read_recipe(Json document) {
+  if (!document.is_object())
+    throw UsageError("recipe", "not a mapping, expected the keys model, method, task, data, train, output");
+  expand(document, "model", "path");
+  expand(document, "task", "name");
+  if (document.contains("method")) document["method"] = one_method(document["method"]);
+  auto recipe = read_fields<Recipe>(document, "recipe");
+  if (recipe.model.path.empty() && !recipe.from_scratch()) {
+    throw UsageError("model.path", "missing, expected a model's folder (or model.from_scratch.config)");
+  }
+  if (!recipe.model.path.empty() && recipe.from_scratch()) {
+    throw UsageError("model", "path and from_scratch are both given, expected one of them");
+  }
+  return recipe;
+}
+
+Json recipe_document(const Recipe& recipe) { return write_fields(recipe); }
+
+std::vector<FieldHelp> recipe_help() { return describe_fields<Recipe>(); }
+
+std::string help_text(const std::string& key) {
+  const std::vector<FieldHelp> rows = recipe_help();
+  std::string text;
+  std::vector<std::string> names;
+  for (const FieldHelp& row : rows) {
+    names.push_back(row.path);
+    const bool named = row.path == key || row.path.starts_with(key + ".") || row.path.ends_with("." + key);
+    if (!key.empty() && !named) continue;
+    text +=
+        fmt::format("{}{}{}\n    {}\n", row.path, row.default_value.empty() ? "" : " = " + row.default_value,
+                    row.expected.empty() ? "" : "  (" + row.expected + ")", row.help);
+  }
+  if (text.empty()) throw UsageError("help", "no key {}{}", key, did_you_mean(key, names));
+  return text;
+}
+
+std::vector<std::string> differences(const Json& now, const Json& before) {
+  std::vector<std::string> out;
+  compare(now, before, "", out);
+  return out;
+}
+
+}  // namespace graft

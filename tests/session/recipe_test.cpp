@@ -1,0 +1,78 @@
+#include "graft/session/recipe.h"
+
+#include <gtest/gtest.h>
+
+#include "graft/base/error.h"
+
+namespace graft {
+namespace {
+
+Json document_of(const std::string& yaml) { return parse_yaml(yaml, "test"); }
+
+std::string error_of(const std::string& yaml) {
+  try {
+    read_recipe(document_of(yaml));
+  } catch (const UsageError& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+TEST(Recipe, ReadsShortForms) {
+  const Recipe recipe = read_recipe(document_of("{model: m, method: lora, task: causal_lm, output: o}"));
+  EXPECT_EQ(recipe.model.path, "m");
+  EXPECT_EQ(recipe.method["name"], "lora");
+  EXPECT_EQ(read_recipe(document_of("{model: m, method: [{name: lora, r: 4}]}")).method["r"], 4);
+}
+
+TEST(Recipe, ReadsNumbersAsPeopleWriteThem) {
+  const Recipe recipe = read_recipe(
+      document_of("{model: {path: m, dtype: bfloat16}, train: {learning_rate: 4e-4, epochs: 3, seed: 1}}"));
+  EXPECT_DOUBLE_EQ(recipe.train.learning_rate, 4e-4);
+  EXPECT_EQ(recipe.train.epochs, 3);
+  EXPECT_EQ(recipe.model.dtype, "bfloat16");
+}
+
+TEST(Recipe, TheEffectiveRecipeReadsBackAsTheSame) {
+  const Recipe recipe =
+      read_recipe(document_of("{model: m, train: {learning_rate: 1e-3, warmup_ratio: 0.06}, output: o}"));
+  const Json document = recipe_document(recipe);
+  EXPECT_EQ(recipe_document(read_recipe(document)), document);
+  EXPECT_EQ(recipe_document(read_recipe(parse_yaml(to_yaml(document), "test"))), document);
+}
+
+TEST(Recipe, ErrorsNameTheKeyAndTheNearest) {
+  EXPECT_NE(error_of("{model: m, train: {learning_rat: 1}}").find("learning_rate"), std::string::npos);
+  EXPECT_NE(error_of("{model: m, trian: {}}").find("train"), std::string::npos);
+  EXPECT_NE(error_of("{model: m, train: {batch_size: 0}}").find("train.batch_size"), std::string::npos);
+  EXPECT_NE(error_of("{model: m, train: {schedule: square}}").find("cosine"), std::string::npos);
+  EXPECT_NE(error_of("{model: m, train: {epochs: many}}").find("train.epochs"), std::string::npos);
+  EXPECT_NE(error_of("{train: {}}").find("model.path"), std::string::npos);
+  EXPECT_NE(error_of("{model: {path: m, from_scratch: {config: c}}}").find("both"), std::string::npos);
+  EXPECT_NE(error_of("{model: m, method: [lora, prompt_tuning]}").find("list of 2"), std::string::npos);
+  EXPECT_NE(error_of("{model: m, method: {r: 4}}").find("method.name"), std::string::npos);
+  EXPECT_NE(error_of("[1, 2]").find("mapping"), std::string::npos);
+}
+
+TEST(Recipe, HelpFindsKeysAndParts) {
+  EXPECT_NE(help_text("learning_rate").find("train.learning_rate"), std::string::npos);
+  EXPECT_NE(help_text("train").find("train.max_grad_norm"), std::string::npos);
+  EXPECT_NE(help_text("").find("model.dtype"), std::string::npos);
+  try {
+    help_text("train.learning_rat");
+    FAIL() << "no error";
+  } catch (const UsageError& error) {
+    EXPECT_NE(std::string(error.what()).find("train.learning_rate"), std::string::npos);
+  }
+}
+
+TEST(Recipe, DifferencesLeaveOutWhatMayChange) {
+  const Json a = recipe_document(
+      read_recipe(document_of("{model: m, train: {seed: 1, threads: 1, keep: 3}, output: x}")));
+  const Json b = recipe_document(read_recipe(document_of("{model: m, train: {seed: 2}, output: y}")));
+  EXPECT_EQ(differences(a, b), (std::vector<std::string>{"train.seed: 1, was 2"}));
+  EXPECT_TRUE(differences(a, a).empty());
+}
+
+}  // namespace
+}  // namespace graft
