@@ -9,6 +9,7 @@
 #include "graft/nn/batch.h"
 #include "graft/nn/embedding.h"
 #include "graft/nn/linear.h"
+#include "graft/nn/sublayer.h"
 
 namespace graft {
 

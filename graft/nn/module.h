@@ -15,6 +15,7 @@ struct Parameter {
   Tensor base;      // the checkpoint's, frozen from loading on
   Tensor stand_in;  // undefined where nothing stands in; may be float32 over a bfloat16 base
   std::vector<int64_t> shape;
+  bool transposed = false;  // the file holds it as [in, out] (GPT-2's Conv1D); here it is [out, in] all the same
   const Tensor& value() const { return stand_in.defined() ? stand_in : base; }
   bool frozen() const { return !stand_in.defined(); }
 };

@@ -23,6 +23,7 @@ struct Adapter {
   Json config;  // adapter_config.json as read or as it will be written, unknown keys kept
   std::map<std::string, std::shared_ptr<LinearHook>> linears;        // by module path
   std::map<std::string, std::shared_ptr<EmbeddingHook>> embeddings;  // by module path
+  std::map<std::string, std::shared_ptr<SublayerHook>> sublayers;    // by module path
   std::shared_ptr<InputHook> input;
   TensorMap stand_ins;                    // by base tensor path: trained tensors in place of base tensors
   TensorMap trained;                      // file key → trained tensor (leaf, float32): what the optimizer gets, all of it
