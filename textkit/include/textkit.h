@@ -1,0 +1,2 @@
+// Tokenizers and chat templates of the Rust crate textkit.
+#pragma once

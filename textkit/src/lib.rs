@@ -1,0 +1,1 @@
+//! Tokenizers and chat templates behind a C ABI (include/textkit.h).
