@@ -23,6 +23,9 @@ file(MAKE_DIRECTORY "${CMAKE_BINARY_DIR}/include-first")
 file(CREATE_LINK "${GRAFT_FMT_INCLUDE}/fmt" "${CMAKE_BINARY_DIR}/include-first/fmt" SYMBOLIC)
 target_include_directories(graft_torch SYSTEM INTERFACE "${CMAKE_BINARY_DIR}/include-first"
   "${GRAFT_LIBTORCH}/include" "${GRAFT_LIBTORCH}/include/torch/csrc/api/include")
-target_link_libraries(graft_torch INTERFACE "${GRAFT_LIBTORCH}/lib/libtorch_cpu.so" "${GRAFT_LIBTORCH}/lib/libc10.so")
+# at::parallel_for is serial without OpenMP; the one runtime is the libgomp that libtorch itself uses.
+target_compile_options(graft_torch INTERFACE -fopenmp)
+target_link_libraries(graft_torch INTERFACE "${GRAFT_LIBTORCH}/lib/libtorch_cpu.so" "${GRAFT_LIBTORCH}/lib/libc10.so"
+  "${GRAFT_LIBTORCH}/lib/libgomp.so.1")
 target_link_options(graft_torch INTERFACE "-Wl,-rpath-link,${GRAFT_LIBTORCH}/lib" -Wl,--allow-shlib-undefined)
 set(CMAKE_BUILD_RPATH "${GRAFT_LIBTORCH}/lib")
