@@ -17,7 +17,7 @@ struct Spans {
 
 struct AttentionOptions {
   bool causal = false;
-  int64_t window = 0;  // keys that a query sees, itself included; 0: all
+  int64_t window = 0;  // a query sees keys nearer than this (itself: 0); 0: all
   double scale = 0;    // 0: 1/√D
   double dropout = 0;  // of the weights after softmax; drawn from `key` by counter, so that the backward pass draws again
   uint64_t key = 0;

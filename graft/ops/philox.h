@@ -1,0 +1,30 @@
+// Philox words for kernels: the same function as base's, inline, so that loops over elements vectorise.
+#pragma once
+#include <array>
+#include <cstdint>
+
+namespace graft::ops {
+
+struct PhiloxKey {
+  uint32_t low, high;
+  explicit PhiloxKey(uint64_t key) : low(static_cast<uint32_t>(key)), high(static_cast<uint32_t>(key >> 32)) {}
+};
+
+/// Four words for one counter (Salmon et al. 2011, 10 rounds).
+inline std::array<uint32_t, 4> philox_block(std::array<uint32_t, 4> c, PhiloxKey key) {
+  for (int round = 0; round < 10; ++round) {
+    const uint64_t a = uint64_t{0xD2511F53u} * c[0], b = uint64_t{0xCD9E8D57u} * c[2];
+    c = {static_cast<uint32_t>(b >> 32) ^ c[1] ^ key.low, static_cast<uint32_t>(b),
+         static_cast<uint32_t>(a >> 32) ^ c[3] ^ key.high, static_cast<uint32_t>(a)};
+    key.low += 0x9E3779B9u;
+    key.high += 0xBB67AE85u;
+  }
+  return c;
+}
+
+/// A word below this is dropped: probability p, exact to 2^-32.
+inline uint32_t drop_threshold(double p) {
+  return p >= 1.0 ? 0xFFFFFFFFu : static_cast<uint32_t>(p * 4294967296.0);
+}
+
+}  // namespace graft::ops
