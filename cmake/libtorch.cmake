@@ -24,7 +24,7 @@ file(CREATE_LINK "${GRAFT_FMT_INCLUDE}/fmt" "${CMAKE_BINARY_DIR}/include-first/f
 target_include_directories(graft_torch SYSTEM INTERFACE "${CMAKE_BINARY_DIR}/include-first"
   "${GRAFT_LIBTORCH}/include" "${GRAFT_LIBTORCH}/include/torch/csrc/api/include")
 # at::parallel_for is serial without OpenMP; the one runtime is the libgomp that libtorch itself uses.
-target_compile_options(graft_torch INTERFACE -fopenmp)
+target_compile_options(graft_torch INTERFACE $<$<CXX_COMPILER_ID:GNU>:-fopenmp>)
 target_link_libraries(graft_torch INTERFACE "${GRAFT_LIBTORCH}/lib/libtorch_cpu.so" "${GRAFT_LIBTORCH}/lib/libc10.so"
   "${GRAFT_LIBTORCH}/lib/libgomp.so.1")
 target_link_options(graft_torch INTERFACE "-Wl,-rpath-link,${GRAFT_LIBTORCH}/lib" -Wl,--allow-shlib-undefined)
