@@ -1,4 +1,5 @@
-// Named random streams of one seed: every draw in the program comes from one, so that equal seeds give equal runs.
+// Named random streams of one seed: every draw in the program comes from one, so that equal seeds give equal
+// runs.
 #pragma once
 #include <array>
 #include <cstdint>
@@ -6,7 +7,8 @@
 
 namespace graft {
 
-/// Philox 4x32-10 counter generator (Salmon et al. 2011). A stream is (seed, name); its state is one counter, so that saving
+/// Philox 4x32-10 counter generator (Salmon et al. 2011). A stream is (seed, name), the
+/// key and the upper half of the counter; its state is one counter, so that saving
 /// and resuming it is one number. Draws are the same on every machine.
 class RandomStream {
  public:
@@ -25,7 +27,8 @@ class RandomStream {
   uint64_t next_key() { return next_u64(); }
 
  private:
-  std::array<uint32_t, 2> key_;
+  void fill_block();
+  std::array<uint32_t, 2> key_, name_;
   std::array<uint32_t, 4> block_{};
   uint64_t position_ = 0;
 };
