@@ -19,7 +19,9 @@ struct Command {
 
 // Commands are listed here, once.
 const std::vector<Command>& commands() {
-  static const std::vector<Command> table = {};
+  static const std::vector<Command> table = {
+      {"generate", "text from a causal language model", define_generate},
+  };
   return table;
 }
 
