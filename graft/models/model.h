@@ -21,6 +21,7 @@ enum class HeadKind {
   token_classification,
   question_answering,
   multiple_choice,
+  seq2seq_lm,  // encoder-decoders
 };
 /// "causal_lm" … and back. Errors: UsageError with the known names.
 std::string head_name(HeadKind head);
@@ -34,28 +35,40 @@ struct ModelInfo {
   bool is_decoder = false;  // causal: reads from left to right
 };
 
-/// What a linear or embedding does in its family, from which methods take default targets ("query", "value", …).
+/// What a linear or embedding does in its family, from which methods take default targets ("query", "value",
+/// …).
 struct Role {
-  std::string name;    // query, key, value, attention_output, mlp_gate, mlp_up, mlp_down, word_embedding, head …
-  std::string suffix;  // module path ends with this
+  std::string
+      name;  // query, key, value, attention_output, mlp_gate, mlp_up, mlp_down, word_embedding, head …
+  std::string suffix;  // module path ends with this; the first row that fits counts
 };
 
 class Model : public Module {
  public:
   /// → [T, hidden] after the final norm; [N, hidden] where batch.rows is given.
   virtual Tensor run(const Batch& batch) = 0;
-  /// The head on hidden rows [N, hidden] → [N, labels or vocabulary]. Sequence heads get one row a sequence (head_rows).
-  /// multiple_choice gives [N, 1]. HeadKind::none: InternalError.
+  /// The head on hidden rows [N, hidden] → [N, labels or vocabulary]. Sequence heads get one row a sequence
+  /// (head_rows). multiple_choice gives [N, 1]. HeadKind::none: InternalError.
   virtual Tensor logits(const Tensor& hidden, const Batch& batch) = 0;
-  /// The rows that a sequence head reads: [B] first (BERT) or last (decoders) of each; undefined for heads that read all.
+  /// The rows that a sequence head reads: [B] first (BERT) or last (decoders) of each; undefined for heads
+  /// that read all.
   virtual Tensor head_rows(const Layout& layout) const = 0;
   virtual const ModelInfo& info() const = 0;
   virtual std::vector<Role> roles() const = 0;
   virtual Embedding& word_embedding() = 0;
   /// The map onto the vocabulary; nullptr where the model has none.
   virtual Linear* output_embedding() = 0;
-  /// PEFT's names of new heads, trained and saved beside adapters ("classifier", "score", "qa_outputs"); those that exist.
+  /// PEFT's names of new heads, trained and saved beside adapters ("classifier", "score", "qa_outputs");
+  /// those that exist.
   virtual std::vector<std::string> head_modules() const = 0;
+  /// What a fresh tensor holds: draws from N(0, deviation), or this value everywhere. Here: norms' weights 1,
+  /// biases 0, the rest N(0, initializer_range).
+  struct Init {
+    double deviation = 0, value = 0;
+  };
+  virtual Init init(const std::string& path, const Parameter& parameter) const;
+  /// The word embedding's row that starts as zeros; -1 where there is none.
+  virtual int64_t padding_row() const { return -1; }
 
   HeadKind head = HeadKind::none;
   int64_t num_labels = 0;
@@ -70,23 +83,35 @@ struct LoadOptions {
   std::optional<int64_t> num_labels;  // from config.json where not given
   std::vector<std::string> label_names;
   std::optional<std::string> problem_type;  // "regression", …
-  uint64_t seed = 0;                  // of new heads (N(0, initializer_range), biases 0) and of from_scratch
+  uint64_t seed = 0;  // of new heads (N(0, initializer_range), biases 0) and of from_scratch
 };
 
 /// A family: one file pair in this folder, one line in the registry.
 struct Family {
   const char* model_type;
   std::unique_ptr<Model> (*create)(const Json& config, HeadKind head, int64_t num_labels);
+  std::string prefix{};  // of the network's tensors where there is a head ("bert.")
+  std::vector<std::pair<std::string, HeadKind>>
+      architectures{};  // transformers' class names; the first of a head is written
+  std::vector<std::string>
+      heads{};  // tensors that start so may be missing (drawn anew) or left over (of another head)
+  std::vector<std::string> buffers{};                          // file keys that end so hold no weights
+  std::vector<std::pair<std::string, std::string>> renames{};  // part of a file key → of a tensor's path here
+  bool rename_back = false;                                    // written with the file's names
 };
 const std::vector<Family>& families();
+/// Errors: DataError naming the nearest known ones.
+const Family& family(const std::string& model_type);
 
-/// Reads config.json strictly (a setting that changes the numbers and is not implemented is an error naming it), builds, loads and
-/// checks every tensor: all missing, unexpected and misshapen names in one error; a missing new head is initialised instead (warned).
+/// Reads config.json strictly (a setting that changes the numbers and is not implemented is an error naming
+/// it), builds, loads and checks every tensor: all missing, unexpected and misshapen names in one error; a
+/// missing new head is initialised instead (warned).
 std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const LoadOptions& options);
 /// Random weights as transformers initialises them, from options.seed.
 std::unique_ptr<Model> new_model(const Json& config, const LoadOptions& options);
 
-/// The model's tensors by checkpoint name (values: stand-ins where attached), tied ones once; and config.json to go with them.
+/// The model's tensors by checkpoint name (values: stand-ins where attached), tied ones once; and config.json
+/// to go with them.
 TensorMap model_tensors(const Model& model, at::ScalarType dtype);
 Json model_config(const Model& model, at::ScalarType dtype);
 

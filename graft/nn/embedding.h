@@ -23,6 +23,8 @@ class Embedding : public Module {
   /// ids [T] int64 → [T, dim]. Errors: DataError for an id outside the table.
   Tensor forward(const Tensor& ids) const;
   Tensor apply(const Tensor& ids) const;
+  /// `embeddings` [T, dim] in the table's type where they are given, else the rows of `ids`.
+  Tensor inputs(const Tensor& ids, const Tensor& embeddings) const;
   int64_t rows() const { return weight->shape[0]; }
   int64_t dim() const { return weight->shape[1]; }
 

@@ -21,7 +21,8 @@ class KvCache {
   /// Tokens held of sequence b by every layer (after a whole forward pass).
   int64_t length(int64_t b) const;
   int64_t sequences() const { return sequences_; }
-  /// Keeps only these sequences, in this order (the finished ones are dropped; one may be taken several times).
+  /// Keeps only these sequences, in this order (the finished ones are dropped; one may be taken several
+  /// times).
   void select(const std::vector<int64_t>& sequences);
 
  private:

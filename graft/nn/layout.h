@@ -1,4 +1,5 @@
-// Where each sequence's rows lie in a packed batch. T rows, B sequences; no padding exists inside the program.
+// Where each sequence's rows lie in a packed batch. T rows, B sequences; no padding exists inside the
+// program.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -15,11 +16,15 @@ struct Layout {
 
   int64_t sequences() const { return static_cast<int64_t>(offsets.size()) - 1; }
   int64_t rows() const { return offsets.back(); }
-  int64_t length(int64_t b) const { return offsets[static_cast<size_t>(b) + 1] - offsets[static_cast<size_t>(b)]; }
+  int64_t length(int64_t b) const {
+    return offsets[static_cast<size_t>(b) + 1] - offsets[static_cast<size_t>(b)];
+  }
   int64_t longest() const;
 
   /// Positions count from `first` (one a sequence; 0 where empty) in each sequence.
   static Layout of(const std::vector<int64_t>& lengths, const std::vector<int64_t>& first = {});
+  /// Errors: DataError where a position is `limit` or more (learned positions end there).
+  void check_positions(int64_t limit) const;
   /// [B] int64: each sequence's first / last row.
   Tensor first_rows() const;
   Tensor last_rows() const;

@@ -33,8 +33,12 @@ class Linear : public Module {
 
   /// x [T, in] → [T, out], through the hook where there is one.
   Tensor forward(const Tensor& x, RandomStream* dropout = nullptr) const;
-  /// The base map: prepacked and saving no input where the weight is frozen; through the stand-in where there is one.
+  /// The base map: prepacked and saving no input where the weight is frozen; through the stand-in where there
+  /// is one.
   Tensor apply(const Tensor& x) const;
+
+  /// Gives a tied map a weight of its own, with the same values.
+  void untie();
 
   int64_t in() const { return weight->shape[1]; }
   int64_t out() const { return weight->shape[0]; }

@@ -15,7 +15,8 @@ struct Parameter {
   Tensor base;      // the checkpoint's, frozen from loading on
   Tensor stand_in;  // undefined where nothing stands in; may be float32 over a bfloat16 base
   std::vector<int64_t> shape;
-  bool transposed = false;  // the file holds it as [in, out] (GPT-2's Conv1D); here it is [out, in] all the same
+  bool transposed =
+      false;  // the file holds it as [in, out] (GPT-2's Conv1D); here it is [out, in] all the same
   const Tensor& value() const { return stand_in.defined() ? stand_in : base; }
   bool frozen() const { return !stand_in.defined(); }
 };
@@ -41,9 +42,14 @@ class Module {
   std::shared_ptr<Parameter> add(const std::string& name, std::vector<int64_t> shape);
   /// Registers an existing slot (tied weights).
   void add(const std::string& name, std::shared_ptr<Parameter> shared);
+  /// Another parameter in the place of one that was added.
+  void replace(const std::string& name, std::shared_ptr<Parameter> parameter);
+  /// A child; an empty name puts its children and tensors at this module's own path.
   void add(const std::string& name, Module& child);
 
  private:
+  void visit(const std::string& path, const std::function<void(const std::string&, Module&)>& visitor);
+
   std::vector<NamedParameter> parameters_;
   std::vector<std::pair<std::string, Module*>> children_;
 };

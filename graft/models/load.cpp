@@ -1,0 +1,205 @@
+#include <ATen/ATen.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <unordered_map>
+
+#include "graft/base/error.h"
+#include "graft/base/log.h"
+#include "graft/models/build.h"
+#include "graft/models/model.h"
+
+namespace graft {
+namespace {
+
+bool starts_with_one(const std::string& key, const std::vector<std::string>& starts) {
+  return std::any_of(starts.begin(), starts.end(), [&](const auto& s) { return key.starts_with(s); });
+}
+bool ends_with_one(const std::string& key, const std::vector<std::string>& ends) {
+  return std::any_of(ends.begin(), ends.end(), [&](const auto& e) { return key.ends_with(e); });
+}
+
+/// A parameter under all of its paths.
+struct Slot {
+  std::shared_ptr<Parameter> parameter;
+  std::vector<std::string> paths;
+  std::vector<int64_t> file_shape() const {
+    auto shape = parameter->shape;
+    if (parameter->transposed) std::reverse(shape.begin(), shape.end());
+    return shape;
+  }
+};
+
+std::vector<Slot> slots_of(const Model& model) {
+  std::vector<Slot> slots;
+  std::unordered_map<const Parameter*, size_t> seen;
+  for (const auto& [path, parameter] : model.named_parameters(true)) {
+    const auto [at, fresh] = seen.emplace(parameter.get(), slots.size());
+    if (fresh) slots.push_back({parameter, {}});
+    slots[at->second].paths.push_back(path);
+  }
+  return slots;
+}
+
+/// What does not fit, gathered so that all of it is reported at once.
+struct Problems {
+  std::vector<std::string> missing, unexpected, others;
+
+  void raise(const std::string& where) const {
+    std::vector<std::string> parts;
+    const auto list = [&](const char* what, const std::vector<std::string>& names) {
+      if (names.empty()) return;
+      const size_t shown = std::min<size_t>(names.size(), 12);
+      const std::vector<std::string> head(names.begin(), names.begin() + static_cast<std::ptrdiff_t>(shown));
+      parts.push_back(
+          fmt::format("{}{}{}", what, fmt::join(head, ", "),
+                      shown < names.size() ? fmt::format(" and {} more", names.size() - shown) : ""));
+    };
+    list("missing ", missing);
+    list("unexpected ", unexpected);
+    list("", others);
+    if (!parts.empty()) throw DataError(where, "weights do not fit config.json: {}", fmt::join(parts, "; "));
+  }
+};
+
+/// The file's tensors under the model's paths; what has no place is left over or a problem.
+class Placement {
+ public:
+  Placement(const Family& family, const std::vector<Slot>& slots, const TensorMap& tensors,
+            Problems& problems)
+      : family_(family) {
+    for (const Slot& slot : slots) {
+      for (const std::string& path : slot.paths) known_.emplace(path, Tensor());
+    }
+    for (const auto& [key, tensor] : tensors) {
+      const std::string path = path_of(key);
+      if (path.empty()) {
+        if (!left_over(key)) problems.unexpected.push_back(key);
+      } else if (known_[path].defined()) {
+        problems.others.push_back(path + " is in the file twice");
+      } else {
+        known_[path] = tensor;
+      }
+    }
+  }
+  /// Undefined where the file has none.
+  const Tensor& at(const std::string& path) const { return known_.at(path); }
+
+ private:
+  std::string path_of(std::string key) const {
+    for (const auto& [from, to] : family_.renames) {
+      if (const size_t at = key.find(from); at != std::string::npos) key.replace(at, from.size(), to);
+    }
+    std::vector<std::string> candidates = {key, family_.prefix + key};
+    if (!family_.prefix.empty() && key.starts_with(family_.prefix)) {
+      candidates.push_back(key.substr(family_.prefix.size()));
+    }
+    for (const std::string& candidate : candidates) {
+      if (known_.contains(candidate)) return candidate;
+    }
+    return "";
+  }
+  bool left_over(const std::string& key) const {
+    return ends_with_one(key, family_.buffers) || starts_with_one(key, family_.heads);
+  }
+  const Family& family_;
+  std::unordered_map<std::string, Tensor> known_;
+};
+
+Tensor ready(const Tensor& tensor, const Parameter& parameter, at::ScalarType dtype) {
+  const Tensor converted = tensor.to(dtype);
+  return parameter.transposed ? converted.t().contiguous() : converted;
+}
+
+/// Paths of one slot that the file holds with different values: such tensors are not tied, whatever the
+/// config says.
+bool ties_differ(const Slot& slot, const Placement& placement) {
+  Tensor first;
+  for (const std::string& path : slot.paths) {
+    const Tensor& tensor = placement.at(path);
+    if (!tensor.defined()) continue;
+    if (first.defined() && (tensor.sizes() != first.sizes() || !at::equal(tensor, first))) return true;
+    first = tensor;
+  }
+  return false;
+}
+
+class Loader {
+ public:
+  Loader(const Family& family, Model& model, const Checkpoint& checkpoint, const LoadOptions& options)
+      : family_(family),
+        model_(model),
+        options_(options),
+        slots_(slots_of(model)),
+        where_(checkpoint.folder.string()),
+        placement_(family, slots_, checkpoint.tensors, problems_) {}
+
+  bool any_tie_differs() const {
+    return std::any_of(slots_.begin(), slots_.end(),
+                       [&](const Slot& slot) { return ties_differ(slot, placement_); });
+  }
+
+  void fill() {
+    for (const Slot& slot : slots_) fill(slot);
+    problems_.raise(where_);
+    if (!fresh_.empty()) {
+      warn("{}: new tensors with random values (seed {}): {}", where_, options_.seed,
+           fmt::join(fresh_, ", "));
+    }
+  }
+
+ private:
+  void fill(const Slot& slot) {
+    const bool of_head = starts_with_one(slot.paths[0], family_.heads);
+    Tensor found;
+    for (const std::string& path : slot.paths) {
+      if (!found.defined()) found = placement_.at(path);
+    }
+    const auto shape = slot.file_shape();
+    const bool fits = found.defined() && found.sizes().vec() == shape;
+    if (ties_differ(slot, placement_))
+      problems_.others.push_back(slot.paths[0] + " differs from its tied tensor");
+    if (found.defined() && !at::isFloatingType(found.scalar_type())) {
+      problems_.others.push_back(
+          fmt::format("{} is of type {}", slot.paths[0], at::toString(found.scalar_type())));
+    } else if (fits) {
+      slot.parameter->base = ready(found, *slot.parameter, options_.dtype);
+    } else if (of_head && (!found.defined() || options_.num_labels || options_.head)) {
+      draw(model_, slot.paths[0], *slot.parameter, options_);
+      fresh_.push_back(slot.paths[0]);
+    } else if (!found.defined()) {
+      problems_.missing.push_back(slot.paths[0]);
+    } else {
+      problems_.others.push_back(fmt::format("{} has shape [{}], expected [{}]", slot.paths[0],
+                                             fmt::join(found.sizes().vec(), ", "), fmt::join(shape, ", ")));
+    }
+  }
+
+  const Family& family_;
+  Model& model_;
+  const LoadOptions& options_;
+  std::vector<Slot> slots_;
+  std::string where_;
+  Problems problems_;
+  Placement placement_;
+  std::vector<std::string> fresh_;
+};
+
+}  // namespace
+
+std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const LoadOptions& options) {
+  const std::string where = checkpoint.folder.string();
+  Blueprint blueprint = Blueprint::of(checkpoint.config, options, where);
+  auto model = blueprint.build(options);
+  auto loader = std::make_unique<Loader>(*blueprint.family, *model, checkpoint, options);
+  if (model->output_embedding() != nullptr && loader->any_tie_differs()) {
+    blueprint.config["tie_word_embeddings"] = false;
+    model = blueprint.build(options);
+    loader = std::make_unique<Loader>(*blueprint.family, *model, checkpoint, options);
+  }
+  loader->fill();
+  model->name_or_path = where;
+  return model;
+}
+
+}  // namespace graft

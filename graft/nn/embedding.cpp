@@ -1,0 +1,31 @@
+#include "graft/nn/embedding.h"
+
+#include <ATen/ATen.h>
+
+#include "graft/base/error.h"
+
+namespace graft {
+
+Embedding::Embedding(int64_t rows, int64_t dim) : weight(add("weight", {rows, dim})) {}
+
+Tensor Embedding::forward(const Tensor& ids) const { return hook ? hook->forward(*this, ids) : apply(ids); }
+
+Tensor Embedding::apply(const Tensor& ids) const {
+  if (ids.numel() > 0) {
+    const auto [low, high] = at::aminmax(ids);
+    for (const int64_t id : {low.item<int64_t>(), high.item<int64_t>()}) {
+      if (id < 0 || id >= rows()) {
+        throw DataError("embedding", "id {}, expected 0 to {}; do tokenizer and model belong together?", id,
+                        rows() - 1);
+      }
+    }
+  }
+  // The lookup first, the conversion after: only the rows that are read are converted.
+  return at::embedding(weight->value(), ids).to(weight->base.scalar_type());
+}
+
+Tensor Embedding::inputs(const Tensor& ids, const Tensor& embeddings) const {
+  return embeddings.defined() ? embeddings.to(weight->base.scalar_type()) : forward(ids);
+}
+
+}  // namespace graft

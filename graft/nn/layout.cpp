@@ -1,0 +1,51 @@
+#include "graft/nn/layout.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "graft/base/error.h"
+
+namespace graft {
+
+int64_t Layout::longest() const {
+  int64_t most = 0;
+  for (int64_t b = 0; b < sequences(); ++b) most = std::max(most, length(b));
+  return most;
+}
+
+Layout Layout::of(const std::vector<int64_t>& lengths, const std::vector<int64_t>& first) {
+  if (!first.empty() && first.size() != lengths.size()) {
+    throw InternalError("layout", "{} first positions for {} sequences", first.size(), lengths.size());
+  }
+  Layout layout;
+  for (const int64_t length : lengths) {
+    if (length < 0) throw InternalError("layout", "length {}, expected at least 0", length);
+    layout.offsets.push_back(layout.offsets.back() + length);
+  }
+  layout.positions = at::empty({layout.rows()}, at::kLong);
+  int64_t* out = layout.positions.data_ptr<int64_t>();
+  for (size_t b = 0; b < lengths.size(); ++b) {
+    const int64_t start = first.empty() ? 0 : first[b];
+    for (int64_t i = 0; i < lengths[b]; ++i) *out++ = start + i;
+  }
+  return layout;
+}
+
+void Layout::check_positions(int64_t limit) const {
+  const int64_t highest = positions.numel() == 0 ? -1 : positions.max().item<int64_t>();
+  if (highest >= limit) {
+    throw DataError("input", "position {}, the model reads at most {} tokens; shorten the sequence", highest,
+                    limit);
+  }
+}
+
+Tensor Layout::first_rows() const {
+  return at::tensor(at::ArrayRef<int64_t>(offsets.data(), offsets.size() - 1), at::kLong);
+}
+
+Tensor Layout::last_rows() const {
+  return at::tensor(at::ArrayRef<int64_t>(offsets).slice(1), at::kLong) - 1;
+}
+
+}  // namespace graft

@@ -1,0 +1,31 @@
+// Normalisations as modules: their tensors can be trained in place like any other.
+#pragma once
+#include "graft/nn/module.h"
+
+namespace graft {
+
+class LayerNorm : public Module {
+ public:
+  LayerNorm(int64_t dim, double eps);
+  /// x [T, dim] → [T, dim].
+  Tensor forward(const Tensor& x) const;
+
+  std::shared_ptr<Parameter> weight, bias;  // [dim]
+
+ private:
+  double eps_;
+};
+
+class RmsNorm : public Module {
+ public:
+  RmsNorm(int64_t dim, double eps);
+  /// x […, dim] → the same shape.
+  Tensor forward(const Tensor& x) const;
+
+  std::shared_ptr<Parameter> weight;  // [dim]
+
+ private:
+  double eps_;
+};
+
+}  // namespace graft
