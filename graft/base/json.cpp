@@ -1,5 +1,6 @@
 #include "graft/base/json.h"
 
+#include <algorithm>
 #include <unordered_set>
 #include <utility>
 #include <vector>
@@ -14,19 +15,25 @@ namespace {
 
 constexpr size_t kMaxDepth = 200;
 
-std::string place(std::string_view where, std::string_view text, size_t offset) {
-  offset = std::min(offset, text.size());
-  const std::string_view before = text.substr(0, offset);
-  const auto line = std::count(before.begin(), before.end(), '\n') + 1;
-  const size_t start = before.rfind('\n') == std::string_view::npos ? 0 : before.rfind('\n') + 1;
-  return fmt::format("{}:{}:{}", where, line, offset - start + 1);
-}
+/// The text and what it is called in messages.
+struct Source {
+  std::string_view text, where;
+  int64_t line;  // 0: a whole file
+
+  std::string name() const { return line > 0 ? fmt::format("{}:{}", where, line) : std::string(where); }
+  std::string place(size_t offset) const {
+    const std::string_view before = text.substr(0, std::min(offset, text.size()));
+    const int64_t lines = std::count(before.begin(), before.end(), '\n') + std::max<int64_t>(line, 1);
+    const size_t start = before.rfind('\n') == before.npos ? 0 : before.rfind('\n') + 1;
+    return fmt::format("{}:{}:{}", where, lines, before.size() - start + 1);
+  }
+};
 
 /// Builds the document as the parser goes. The library's own builder looks every key up in a list: quadratic
 /// in the keys.
 class Builder : public nlohmann::json_sax<Json> {
  public:
-  Builder(std::string_view text, std::string_view where) : text_(text), where_(where) {}
+  explicit Builder(const Source& source) : source_(source) {}
 
   bool null() override { return add(nullptr); }
   bool boolean(bool value) override { return add(value); }
@@ -40,7 +47,8 @@ class Builder : public nlohmann::json_sax<Json> {
   bool end_object() override { return close(); }
   bool end_array() override { return close(); }
   bool key(std::string& key) override {
-    if (!open_.back().keys.insert(key).second) throw DataError(where_, "key twice in one object: {}", key);
+    if (!open_.back().keys.insert(key).second)
+      throw DataError(source_.name(), "key twice in one object: {}", key);
     open_.back().key = std::move(key);
     return true;
   }
@@ -48,7 +56,7 @@ class Builder : public nlohmann::json_sax<Json> {
     // "[json.exception.parse_error.101] parse error at line 1, column 2: what"
     std::string_view what = error.what();
     if (const size_t colon = what.find(": "); colon != what.npos) what.remove_prefix(colon + 2);
-    throw DataError(place(where_, text_, position > 0 ? position - 1 : 0), "not JSON: {}", what);
+    throw DataError(source_.place(position > 0 ? position - 1 : 0), "not JSON: {}", what);
   }
 
   Json document;
@@ -61,7 +69,7 @@ class Builder : public nlohmann::json_sax<Json> {
   };
 
   bool open(Json value) {
-    if (open_.size() == kMaxDepth) throw DataError(where_, "nested deeper than {}", kMaxDepth);
+    if (open_.size() == kMaxDepth) throw DataError(source_.name(), "nested deeper than {}", kMaxDepth);
     open_.push_back({std::move(value), {}, {}});
     return true;
   }
@@ -83,7 +91,7 @@ class Builder : public nlohmann::json_sax<Json> {
     return true;
   }
 
-  std::string_view text_, where_;
+  const Source& source_;
   std::vector<Open> open_;
 };
 
@@ -127,9 +135,10 @@ Json& step_into(Json& node, const std::string& key, std::string_view assignment)
 
 }  // namespace
 
-Json parse_json(std::string_view text, std::string_view where) {
-  if (const auto offset = first_invalid_utf8(text)) throw DataError(place(where, text, *offset), "not UTF-8");
-  Builder builder(text, where);
+Json parse_json(std::string_view text, std::string_view where, int64_t line) {
+  const Source source{text, where, line};
+  if (const auto offset = first_invalid_utf8(text)) throw DataError(source.place(*offset), "not UTF-8");
+  Builder builder(source);
   Json::sax_parse(text.begin(), text.end(), &builder);
   return std::move(builder.document);
 }

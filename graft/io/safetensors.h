@@ -1,6 +1,9 @@
-// The safetensors format: an 8-byte header length, a JSON header, raw tensors. Files from outside are hostile.
+// The safetensors format: an 8-byte header length, a JSON header, raw tensors. Files from outside are
+// hostile.
 #pragma once
 #include <filesystem>
+#include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -10,7 +13,8 @@
 
 namespace graft {
 
-/// One tensor as the header describes it, checked: inside the file, not overlapping, size equal to shape × type.
+/// One tensor as the header describes it, checked: inside the file, not overlapping, size equal to shape ×
+/// type.
 struct TensorEntry {
   std::string name;
   at::ScalarType dtype;
@@ -22,7 +26,8 @@ struct TensorEntry {
 class Safetensors {
  public:
   static Safetensors open(const std::filesystem::path& path);
-  /// As open, on bytes in memory; `where` names them in errors.
+  /// As open, on bytes in memory that outlive the reader; `where` names them in errors. Its tensors are
+  /// copies.
   static Safetensors parse(std::span<const std::byte> bytes, std::string where);
 
   const std::vector<TensorEntry>& entries() const { return entries_; }  // by name
@@ -42,11 +47,13 @@ class Safetensors {
 /// All tensors of a file, mapped.
 TensorMap read_safetensors(const std::filesystem::path& path);
 
-/// Writes whole or not at all, in PEFT's order (wider types first, then by name), header padded to 8 bytes: the same tensors
-/// always give the same bytes. Tensors may have any layout. Metadata {"format": "pt"} unless given.
-void write_safetensors(const std::filesystem::path& path, const TensorMap& tensors, const Json& metadata = {{"format", "pt"}});
+/// Writes whole or not at all, in PEFT's order (wider types first, then by name), header padded to 8 bytes:
+/// the same tensors always give the same bytes. Tensors may have any layout. Metadata {"format": "pt"} unless
+/// given.
+void write_safetensors(const std::filesystem::path& path, const TensorMap& tensors,
+                       const Json& metadata = {{"format", "pt"}});
 
-/// "F32", "BF16", … and back. Errors: DataError for a name that is none.
+/// "F32", "BF16", …: the name in the header. Errors: DataError for a type that the format has no name for.
 std::string safetensors_dtype(at::ScalarType type);
 
 }  // namespace graft

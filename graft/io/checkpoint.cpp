@@ -1,0 +1,170 @@
+#include "graft/io/checkpoint.h"
+
+#include <ATen/ATen.h>
+
+#include <set>
+
+#include "graft/base/error.h"
+#include "graft/base/file.h"
+#include "graft/io/safetensors.h"
+
+namespace graft {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kWhole = "model.safetensors";
+constexpr const char* kIndex = "model.safetensors.index.json";
+
+constexpr const char* kTextFiles[] = {"tokenizer.json",
+                                      "tokenizer.model",
+                                      "spiece.model",
+                                      "spm.model",
+                                      "vocab.txt",
+                                      "sentencepiece.bpe.model",
+                                      "vocab.json",
+                                      "merges.txt",
+                                      "added_tokens.json",
+                                      "special_tokens_map.json",
+                                      "tokenizer_config.json",
+                                      "generation_config.json",
+                                      "chat_template.json",
+                                      "chat_template.jinja"};
+
+[[noreturn]] void no_weights(const fs::path& folder) {
+  for (const char* pickled : {"pytorch_model.bin", "pytorch_model.bin.index.json"}) {
+    if (fs::exists(folder / pickled)) {
+      throw DataError(
+          folder.string(),
+          "its weights are pickled ({}), which can run code when read; save them as {}, with transformers: "
+          "AutoModel.from_pretrained(folder).save_pretrained(folder, safe_serialization=True)",
+          pickled, kWhole);
+    }
+  }
+  throw DataError(folder.string(), "no weights in the folder, expected {} or {}", kWhole, kIndex);
+}
+
+/// A shard lies beside its index: a name that leads elsewhere is refused.
+fs::path shard_path(const fs::path& folder, const Json& name, const std::string& tensor) {
+  const fs::path index = folder / kIndex;
+  if (!name.is_string())
+    throw DataError(index.string(), "tensor {}: its file is {}, expected a name", tensor, name.type_name());
+  const fs::path file = name.get<std::string>();
+  if (file.empty() || file.filename() != file || file == ".." || file == ".") {
+    throw DataError(index.string(), "tensor {}: file {}, expected a name without a folder", tensor,
+                    file.string());
+  }
+  if (!fs::exists(folder / file)) throw DataError(index.string(), "file {} is missing", file.string());
+  return folder / file;
+}
+
+TensorMap read_shards(const fs::path& folder) {
+  const fs::path index = folder / kIndex;
+  const Json document = read_json(index);
+  if (!document.is_object() || !document.contains("weight_map") || !document["weight_map"].is_object()) {
+    throw DataError(index.string(), "no weight_map, expected tensor names with their files");
+  }
+  std::map<fs::path, std::set<std::string>> expected;
+  for (const auto& [name, file] : document["weight_map"].items())
+    expected[shard_path(folder, file, name)].insert(name);
+  TensorMap tensors;
+  for (const auto& [path, names] : expected) {
+    TensorMap shard = read_safetensors(path);
+    for (const std::string& name : names) {
+      if (!shard.contains(name))
+        throw DataError(path.string(), "tensor {} is missing, {} says it is here", name, kIndex);
+    }
+    tensors.merge(shard);
+    if (!shard.empty()) {
+      throw DataError(path.string(), "tensor {} is in another file of the checkpoint too",
+                      shard.begin()->first);
+    }
+  }
+  return tensors;
+}
+
+using Shard = std::vector<std::string>;
+
+/// Names in order, cut where a file would pass `limit` bytes (at least one tensor a file).
+std::vector<Shard> split(const TensorMap& tensors, int64_t limit) {
+  std::vector<Shard> shards(1);
+  size_t bytes = 0;
+  for (const auto& [name, tensor] : tensors) {
+    if (!shards.back().empty() && bytes + tensor.nbytes() > static_cast<size_t>(limit)) {
+      shards.emplace_back();
+      bytes = 0;
+    }
+    shards.back().push_back(name);
+    bytes += tensor.nbytes();
+  }
+  return shards;
+}
+
+void write_shards(const fs::path& folder, const TensorMap& tensors, const std::vector<Shard>& shards) {
+  Json weight_map = Json::object();
+  size_t total = 0;
+  for (size_t i = 0; i < shards.size(); ++i) {
+    const std::string file = fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
+    TensorMap part;
+    for (const std::string& name : shards[i]) {
+      part.emplace(name, tensors.at(name));
+      total += tensors.at(name).nbytes();
+      weight_map.get_ref<Json::object_t&>().emplace_back(name, file);
+    }
+    write_safetensors(folder / file, part);
+  }
+  const Json index = {{"metadata", {{"total_size", total}}}, {"weight_map", weight_map}};
+  write_file(folder / kIndex, to_pretty_json(index) + "\n");
+}
+
+}  // namespace
+
+Checkpoint Checkpoint::open_config(const fs::path& folder) {
+  if (!fs::exists(folder)) throw DataError(folder.string(), "no such folder, expected a model's folder");
+  if (!fs::is_directory(folder)) throw DataError(folder.string(), "is a file, expected a model's folder");
+  if (!fs::exists(folder / "config.json")) {
+    if (fs::exists(folder / "adapter_config.json")) {
+      throw DataError(folder.string(), "is an adapter's folder, expected a model's (with config.json)");
+    }
+    throw DataError(folder.string(), "no config.json in the folder, expected a model's folder");
+  }
+  Checkpoint out{folder, read_json(folder / "config.json"), {}};
+  if (!out.config.is_object()) throw DataError((folder / "config.json").string(), "is no JSON object");
+  return out;
+}
+
+Checkpoint Checkpoint::open(const fs::path& folder) {
+  Checkpoint out = open_config(folder);
+  if (fs::exists(folder / kWhole)) {
+    out.tensors = read_safetensors(folder / kWhole);
+  } else if (fs::exists(folder / kIndex)) {
+    out.tensors = read_shards(folder);
+  } else {
+    no_weights(folder);
+  }
+  return out;
+}
+
+void write_checkpoint(const fs::path& folder, const Json& config, const TensorMap& tensors,
+                      int64_t shard_bytes) {
+  write_file(folder / "config.json", to_pretty_json(config) + "\n");
+  const std::vector<Shard> shards = split(tensors, shard_bytes);
+  // Readers take one form before the other: what an earlier writing left of the other form goes away.
+  if (shards.size() == 1) {
+    write_safetensors(folder / kWhole, tensors);
+    fs::remove(folder / kIndex);
+  } else {
+    write_shards(folder, tensors, shards);
+    fs::remove(folder / kWhole);
+  }
+}
+
+void copy_text_files(const fs::path& from, const fs::path& to) {
+  std::error_code ignored;
+  if (fs::equivalent(from, to, ignored)) return;
+  for (const char* name : kTextFiles) {
+    if (fs::is_regular_file(from / name)) write_file(to / name, read_file(from / name));
+  }
+}
+
+}  // namespace graft
