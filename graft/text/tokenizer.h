@@ -45,12 +45,15 @@ class Tokenizer {
   /// Named by tokenizer_config.json / special_tokens_map.json where given ("[PAD]", "</s>", …).
   std::optional<int64_t> bos_id() const, eos_id() const, pad_id() const, unk_id() const, cls_id() const, sep_id() const, mask_id() const;
 
-  /// Hands out text as ids arrive, never half a character. `next` → the new text, nullopt for nothing yet.
+  /// Hands out text as ids arrive, never half a character. `next` → the new text, nullopt for nothing yet. The tokenizer
+  /// must outlive it.
   class Stream {
    public:
     ~Stream();
     Stream(Stream&&) noexcept;
     std::optional<std::string> next(int64_t id);
+    /// Set once byte tokens that were handed out turned out not to be UTF-8: later text does not continue them.
+    const std::optional<std::string>& fault() const;
 
    private:
     friend class Tokenizer;
