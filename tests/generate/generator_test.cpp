@@ -1,0 +1,124 @@
+#include "graft/generate/generator.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "graft/base/error.h"
+#include "tests/shared.h"
+
+namespace graft {
+namespace {
+
+std::unique_ptr<Model> tiny_model() {
+  const Json config = {{"model_type", "llama"},
+                       {"architectures", {"LlamaForCausalLM"}},
+                       {"vocab_size", 50},
+                       {"hidden_size", 32},
+                       {"intermediate_size", 48},
+                       {"num_hidden_layers", 2},
+                       {"num_attention_heads", 4},
+                       {"num_key_value_heads", 2},
+                       {"max_position_embeddings", 40},
+                       {"initializer_range", 0.3},
+                       {"tie_word_embeddings", false}};
+  return new_model(config, {.head = HeadKind::causal_lm, .seed = 9});
+}
+
+const std::vector<std::vector<int64_t>> kPrompts = {{3, 14, 15, 9, 2}, {6, 5}, {35, 8, 9}, {7}};
+
+/// Greedy by full passes, without a cache.
+std::vector<int64_t> without_cache(Model& model, std::vector<int64_t> ids, int64_t count) {
+  std::vector<int64_t> out;
+  for (int64_t i = 0; i < count; ++i) {
+    Batch batch;
+    batch.input_ids = at::tensor(ids, at::kLong);
+    batch.layout = Layout::of({static_cast<int64_t>(ids.size())});
+    batch.rows = batch.layout.last_rows();
+    out.push_back(model.logits(model.run(batch), batch)[0].argmax().item<int64_t>());
+    ids.push_back(out.back());
+  }
+  return out;
+}
+
+TEST(Generator, CachedEqualsFullPasses) {
+  const auto model = tiny_model();
+  const std::vector<Generated> out =
+      Generator(*model, nullptr, nullptr).run(kPrompts, {.max_new_tokens = 20});
+  for (size_t i = 0; i < kPrompts.size(); ++i) {
+    EXPECT_EQ(out[i].ids, without_cache(*model, kPrompts[i], 20));
+    EXPECT_EQ(out[i].finish, Finish::length);
+  }
+}
+
+TEST(Generator, CompanyAndGroupsChangeNothing) {
+  const auto model = tiny_model();
+  const Generator generator(*model, nullptr, nullptr);
+  const SamplingConfig sampling{.temperature = 1.2, .top_k = 30, .seed = 4};
+  const auto together = generator.run(kPrompts, {.max_new_tokens = 12, .sampling = sampling});
+  const auto in_pairs =
+      generator.run(kPrompts, {.max_new_tokens = 12, .batch_size = 2, .sampling = sampling});
+  for (size_t i = 0; i < kPrompts.size(); ++i) EXPECT_EQ(together[i].ids, in_pairs[i].ids);
+  const auto alone = generator.run({kPrompts[0]}, {.max_new_tokens = 12, .sampling = sampling});
+  EXPECT_EQ(together[0].ids, alone[0].ids);
+}
+
+TEST(Generator, OneEndsAndTheOthersGoOn) {
+  const auto model = tiny_model();
+  const Generator generator(*model, nullptr, nullptr);
+  const auto free = generator.run(kPrompts, {.max_new_tokens = 16});
+  // What the second prompt's answer has as its fourth token ends every answer now.
+  const int64_t eos = free[1].ids[3];
+  const auto out = generator.run(kPrompts, {.max_new_tokens = 16, .eos = {eos}});
+  for (size_t i = 0; i < kPrompts.size(); ++i) {
+    const auto end = std::find(free[i].ids.begin(), free[i].ids.end(), eos);
+    const bool ends = end != free[i].ids.end();
+    EXPECT_EQ(out[i].ids, std::vector<int64_t>(free[i].ids.begin(), ends ? end + 1 : end));
+    EXPECT_EQ(out[i].finish, ends ? Finish::eos : Finish::length);
+  }
+}
+
+TEST(Generator, EndsWithTheModelsContext) {
+  const auto model = tiny_model();
+  const auto out = Generator(*model, nullptr, nullptr).run(kPrompts, {.max_new_tokens = 1000});
+  for (size_t i = 0; i < kPrompts.size(); ++i) EXPECT_EQ(out[i].ids.size() + kPrompts[i].size(), 40U);
+}
+
+TEST(Generator, StopsWhenAsked) {
+  const auto model = tiny_model();
+  int passes = 0;
+  const auto out =
+      Generator(*model, nullptr, nullptr).run(kPrompts, {.max_new_tokens = 16}, {.on_text = {}, .stop = [&] {
+                                                                                   return passes++ == 3;
+                                                                                 }});
+  EXPECT_EQ(out[0].ids.size(), 3U);
+  EXPECT_EQ(out[0].finish, Finish::interrupted);
+}
+
+TEST(Generator, RefusesWhatItCannotContinue) {
+  const auto model = tiny_model();
+  const Generator generator(*model, nullptr, nullptr);
+  EXPECT_THROW(generator.run({{}}, {}), UsageError);
+  EXPECT_THROW(generator.run({{50}}, {}), UsageError);
+  EXPECT_THROW(generator.run({{-1}}, {}), UsageError);
+  EXPECT_THROW(generator.run({std::vector<int64_t>(40, 1)}, {}), UsageError);
+  EXPECT_THROW(generator.run({{1}}, {.stop = {"x"}}), UsageError);
+  const auto classifier = new_model({{"model_type", "llama"},
+                                     {"vocab_size", 20},
+                                     {"hidden_size", 8},
+                                     {"intermediate_size", 8},
+                                     {"num_hidden_layers", 1},
+                                     {"num_attention_heads", 2}},
+                                    {.head = HeadKind::sequence_classification, .num_labels = 2});
+  EXPECT_THROW(Generator(*classifier, nullptr, nullptr), UsageError);
+}
+
+TEST(EosIds, GenerationConfigComesFirst) {
+  const std::filesystem::path none = std::filesystem::temp_directory_path() / "graft-no-such-folder";
+  EXPECT_EQ(eos_ids(none, {{"eos_token_id", 5}}, nullptr), (std::vector<int64_t>{5}));
+  EXPECT_EQ(eos_ids(none, {{"eos_token_id", {5, 7}}}, nullptr), (std::vector<int64_t>{5, 7}));
+  EXPECT_EQ(eos_ids(none, {{"eos_token_id", nullptr}}, nullptr), (std::vector<int64_t>{}));
+  EXPECT_THROW(eos_ids(none, {{"eos_token_id", "x"}}, nullptr), DataError);
+}
+
+}  // namespace
+}  // namespace graft

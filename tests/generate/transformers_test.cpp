@@ -1,0 +1,161 @@
+// Against the real transformers and PEFT, where their Python environment is on this machine (tools/setup
+// peft).
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <fstream>
+
+#include "graft/base/json.h"
+#include "graft/generate/generator.h"
+#include "graft/io/checkpoint.h"
+#include "tests/shared.h"
+
+namespace graft {
+namespace {
+
+namespace fs = std::filesystem;
+
+fs::path peft_python() {
+  const char* cache = std::getenv("GRAFT_CACHE");
+  const char* home = std::getenv("HOME");
+  const fs::path python =
+      (cache ? fs::path(cache) : fs::path(home ? home : "") / ".cache/graft") / "venv-peft-0.21.2/bin/python";
+  return fs::exists(python) ? python : fs::path();
+}
+
+#define GRAFT_NEED_PEFT()    \
+  if (peft_python().empty()) \
+  GTEST_SKIP() << "PEFT's Python environment is not on this machine: tools/setup peft"
+
+/// A folder of this test's own, removed at its end.
+class Folder {
+ public:
+  Folder() : path(fs::temp_directory_path() / fmt::format("graft-generate-{}", getpid())) {
+    fs::create_directories(path);
+  }
+  ~Folder() { fs::remove_all(path); }
+  const fs::path path;
+};
+
+Json ask_transformers(const Folder& folder, const Json& request) {
+  std::ofstream(folder.path / "request.json") << request.dump();
+  const std::string command =
+      fmt::format("'{}' '{}/tests/generate/reference.py' '{}' '{}' 2>'{}'", peft_python().string(),
+                  GRAFT_SOURCE_DIR, (folder.path / "request.json").string(),
+                  (folder.path / "answer.json").string(), (folder.path / "errors").string());
+  if (std::system(command.c_str()) != 0) {
+    std::ifstream errors(folder.path / "errors");
+    throw std::runtime_error(std::string(std::istreambuf_iterator<char>(errors), {}));
+  }
+  return read_json(folder.path / "answer.json");
+}
+
+TEST(Transformers, ProcessorsGiveTheSameScores) {
+  GRAFT_NEED_PEFT();
+  const Folder folder;
+  RandomStream random(5, "test");
+  constexpr size_t kRows = 4, kVocabulary = 300;
+  std::vector<std::vector<float>> logits(kRows, std::vector<float>(kVocabulary));
+  std::vector<std::vector<int64_t>> seen(kRows, std::vector<int64_t>(20));
+  for (size_t row = 0; row < kRows; ++row) {
+    for (float& logit : logits[row]) logit = static_cast<float>(3 * random.normal());
+    for (int64_t& id : seen[row]) id = static_cast<int64_t>(random.below(kVocabulary));
+  }
+  const std::vector<SamplingConfig> configs = {
+      {.temperature = 0.7, .repetition_penalty = 1.3},
+      {.temperature = 1.5, .top_k = 17},
+      {.temperature = 0.9, .top_p = 0.83},
+      {.temperature = 1.1, .min_p = 0.07},
+      {.temperature = 1.3, .top_k = 60, .top_p = 0.9, .min_p = 0.02, .repetition_penalty = 0.8},
+  };
+  for (const SamplingConfig& config : configs) {
+    const Json answer =
+        ask_transformers(folder, {{"processors", write_fields(config)}, {"logits", logits}, {"seen", seen}});
+    const Sampler sampler(config, 0);
+    for (size_t row = 0; row < kRows; ++row) {
+      const std::vector<float> ours = sampler.scores(logits[row], seen[row]);
+      for (size_t i = 0; i < kVocabulary; ++i) {
+        const Json& theirs = answer["scores"][row][i];
+        EXPECT_EQ(std::isfinite(ours[i]), !theirs.is_null())
+            << write_fields(config).dump() << " row " << row << " token " << i;
+        // The same float32 operations on both sides; two roundings may differ.
+        if (!theirs.is_null() && std::isfinite(ours[i])) {
+          EXPECT_NEAR(ours[i], theirs.get<double>(), 2e-6 * (1 + std::abs(ours[i])));
+        }
+      }
+    }
+  }
+}
+
+const std::vector<std::string> kPrompts = {"Once upon a time, there was a little girl named Lily.",
+                                           "The dog and the cat",
+                                           "One day, Tom went to the park with his mom.",
+                                           "I like",
+                                           "It was a very big house. In the house",
+                                           "\"Hello!\" said the bird.",
+                                           "The sun was hot, so the old man",
+                                           "Why is the sky blue?",
+                                           "She opened the box and"};
+
+class GreedyGeneration : public testing::TestWithParam<const char*> {
+ protected:
+  /// Our greedy ids for all prompts together, and transformers' for one after the other.
+  void compare(const fs::path& adapter_folder, bool merged) {
+    const fs::path model_folder = test::shared_dir() / "models" / GetParam();
+    const std::unique_ptr<Model> model =
+        load_model(Checkpoint::open(model_folder), {.head = HeadKind::causal_lm});
+    const Tokenizer tokenizer = Tokenizer::open(model_folder);
+    Adapter adapter;
+    if (!adapter_folder.empty()) {
+      adapter = read_adapter(adapter_folder, *model);
+      attach(adapter, *model);
+      if (merged) merge(adapter, *model);
+    }
+    std::vector<std::vector<int64_t>> prompts;
+    for (const std::string& prompt : kPrompts) prompts.push_back(tokenizer.encode({prompt}).ids);
+    GenerateConfig config{.max_new_tokens = 64, .eos = eos_ids(model_folder, model->config, &tokenizer)};
+    const std::vector<Generated> ours = Generator(*model, nullptr, &tokenizer).run(prompts, config);
+    const Json theirs = ask_transformers(folder_, {{"model", model_folder.string()},
+                                                   {"prompts", prompts},
+                                                   {"adapter", adapter_folder.string()},
+                                                   {"merged", merged},
+                                                   {"max_new_tokens", 64}});
+    for (size_t i = 0; i < prompts.size(); ++i) {
+      EXPECT_EQ(Json(ours[i].ids), theirs["ids"][i]) << kPrompts[i] << " → " << ours[i].text;
+    }
+  }
+  fs::path new_adapter() {
+    const fs::path path = folder_.path / "adapter";
+    ask_transformers(folder_, {{"model", (test::shared_dir() / "models" / GetParam()).string()},
+                               {"new_adapter", path.string()}});
+    return path;
+  }
+  Folder folder_;
+};
+
+TEST_P(GreedyGeneration, EqualsTransformersTokenForToken) {
+  GRAFT_NEED(test::shared_dir());
+  GRAFT_NEED_PEFT();
+  compare({}, false);
+}
+
+TEST_P(GreedyGeneration, WithAnAdapterEqualsPeftTokenForToken) {
+  GRAFT_NEED(test::shared_dir());
+  GRAFT_NEED_PEFT();
+  compare(new_adapter(), false);
+}
+
+TEST_P(GreedyGeneration, MergedEqualsPeftTokenForToken) {
+  GRAFT_NEED(test::shared_dir());
+  GRAFT_NEED_PEFT();
+  compare(new_adapter(), true);
+}
+
+INSTANTIATE_TEST_SUITE_P(RealModels, GreedyGeneration, testing::Values("stories15M", "minimind2-small"),
+                         [](const auto& info) {
+                           return std::string(info.index == 0 ? "Stories15M" : "MiniMind2Small");
+                         });
+
+}  // namespace
+}  // namespace graft
