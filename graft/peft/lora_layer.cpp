@@ -1,0 +1,40 @@
+#include "graft/peft/lora_layer.h"
+
+#include <ATen/ATen.h>
+
+#include "graft/ops/dropout.h"
+#include "graft/ops/low_rank.h"
+#include "graft/peft/builder.h"
+
+namespace graft {
+
+Tensor LoraLinear::forward(const Linear& base, const Tensor& x, RandomStream* dropout) {
+  const bool drops = dropout && lora_.dropout > 0;
+  const Tensor in = drops ? ops::dropout(x, lora_.dropout, dropout->next_key()) : x;
+  Tensor y = ops::low_rank_add(base.apply(x), in, lora_.a, lora_.b, lora_.scale);
+  if (lora_.bias.defined()) y = y + (lora_.scale * lora_.bias).to(y.scalar_type());
+  return y;
+}
+
+std::optional<Affine> LoraLinear::merged(const Linear& base) const {
+  Affine out;
+  out.weight = widened(base.weight->value()) + lora_.scale * at::matmul(lora_.b, lora_.a);
+  if (base.bias) out.bias = widened(base.bias->value());
+  if (lora_.bias.defined()) {
+    const Tensor added = lora_.scale * lora_.bias;
+    out.bias = out.bias.defined() ? out.bias + added : added;
+  }
+  return out;
+}
+
+Tensor LoraEmbedding::forward(const Embedding& base, const Tensor& ids) {
+  const Tensor y = base.apply(ids);
+  const Tensor added = at::matmul(lora_.a.index_select(1, ids).t(), lora_.b.t());
+  return y + (lora_.scale * added).to(y.scalar_type());
+}
+
+std::optional<Tensor> LoraEmbedding::merged(const Embedding& base) const {
+  return widened(base.weight->value()) + lora_.scale * at::matmul(lora_.b, lora_.a).t();
+}
+
+}  // namespace graft
