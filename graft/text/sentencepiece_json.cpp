@@ -1,6 +1,5 @@
 // A SentencePiece BPE model as a list of merges.
 #include <algorithm>
-#include <unordered_map>
 #include <unordered_set>
 
 #include "graft/text/sentencepiece_model.h"
@@ -13,11 +12,16 @@ using Kind = SentencePieceFile::Kind;
 struct Merge {
   std::string_view left, right;
   float score;
-  int64_t left_id, right_id;
 };
 
 size_t code_points(std::string_view text) {
   return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xc0) != 0x80; }));
+}
+
+/// Runs of spaces: however they are put together, the longest come out, so that they may share a score.
+bool only_spaces(std::string_view text) {
+  while (text.starts_with("\u2581")) text.remove_prefix(3);
+  return text.empty();
 }
 
 bool has_ranks(const SentencePieceFile& file) {
@@ -27,7 +31,8 @@ bool has_ranks(const SentencePieceFile& file) {
   for (const auto& piece : file.pieces) {
     if (piece.kind == Kind::kUserDefined || piece.kind == Kind::kUnused) return false;
     // Single characters are never merged to, whatever their score.
-    if (piece.kind == Kind::kNormal && code_points(piece.text) > 1 && !scores.insert(piece.score).second) return false;
+    if (piece.kind != Kind::kNormal || code_points(piece.text) < 2 || only_spaces(piece.text)) continue;
+    if (!scores.insert(piece.score).second) return false;
   }
   return true;
 }
@@ -35,9 +40,9 @@ bool has_ranks(const SentencePieceFile& file) {
 /// Every way to put a piece together from two, in the order in which they apply: by score, and for one piece the longer left part
 /// first, as transformers has it.
 std::vector<Merge> merges_of(const SentencePieceFile& file) {
-  std::unordered_map<std::string_view, int64_t> ids;
-  for (size_t i = 0; i < file.pieces.size(); ++i) {
-    if (file.pieces[i].kind == Kind::kNormal) ids.emplace(file.pieces[i].text, static_cast<int64_t>(i));
+  std::unordered_set<std::string_view> known;
+  for (const auto& piece : file.pieces) {
+    if (piece.kind == Kind::kNormal) known.insert(piece.text);
   }
   std::vector<Merge> merges;
   for (const auto& piece : file.pieces) {
@@ -45,14 +50,14 @@ std::vector<Merge> merges_of(const SentencePieceFile& file) {
     const std::string_view text = piece.text;
     for (size_t cut = 1; cut < text.size(); ++cut) {
       if ((text[cut] & 0xc0) == 0x80) continue;
-      const auto left = ids.find(text.substr(0, cut)), right = ids.find(text.substr(cut));
-      if (left == ids.end() || right == ids.end()) continue;
-      merges.push_back({left->first, right->first, piece.score, left->second, right->second});
+      const std::string_view left = text.substr(0, cut), right = text.substr(cut);
+      if (known.contains(left) && known.contains(right)) merges.push_back({left, right, piece.score});
     }
   }
   std::stable_sort(merges.begin(), merges.end(), [](const Merge& a, const Merge& b) {
     if (a.score != b.score) return a.score > b.score;
-    return code_points(a.left) > code_points(b.left);
+    const size_t left_a = code_points(a.left), left_b = code_points(b.left);
+    return left_a != left_b ? left_a > left_b : code_points(a.right) > code_points(b.right);
   });
   return merges;
 }

@@ -98,8 +98,11 @@ void surround_llama(SurroundingsBuilder& builder, const TokenizerConfig& config)
 }
 
 Surroundings surround(const std::filesystem::path& path, const SentencePieceFile& file, const TokenizerConfig& config) {
-  SurroundingsBuilder builder(file, config);
   const std::string name = config.tokenizer_class(), from = path.filename().string();
+  // A model under a name of its own, with nothing beside it, is not a whole tokenizer: pieces only, as SentencePiece has it.
+  const bool usual = from == "tokenizer.model" || from == "spiece.model" || from == "spm.model";
+  if (!usual && name.empty() && config.added.empty() && config.named.empty()) return {};
+  SurroundingsBuilder builder(file, config);
   const bool bert_pieces = builder.has("[CLS]") && builder.has("[SEP]");
   if (name == "T5Tokenizer" || (name.empty() && from == "spiece.model" && !bert_pieces)) {
     surround_t5(builder, config);

@@ -229,10 +229,26 @@ std::string byte_level_json(const std::filesystem::path& vocab, const std::files
                       vocabulary + ",\"merges\":" + merges_json(merges) + "}");
 }
 
-std::unique_ptr<TokenModel> open_vocabulary_files(const std::filesystem::path& folder, const TokenizerConfig& config) {
+namespace {
+
+/// The folder's SentencePiece model: one of the usual names, else the only *.model.
+std::optional<std::filesystem::path> find_sentencepiece(const std::filesystem::path& folder) {
   for (const char* name : {"tokenizer.model", "spiece.model", "spm.model"}) {
-    if (std::filesystem::exists(folder / name)) return open_sentencepiece_model(folder / name, config);
+    if (std::filesystem::exists(folder / name)) return folder / name;
   }
+  std::optional<std::filesystem::path> only;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    if (entry.path().extension() != ".model") continue;
+    if (only) return std::nullopt;
+    only = entry.path();
+  }
+  return only;
+}
+
+}  // namespace
+
+std::unique_ptr<TokenModel> open_vocabulary_files(const std::filesystem::path& folder, const TokenizerConfig& config) {
+  if (const auto model = find_sentencepiece(folder)) return open_sentencepiece_model(*model, config);
   const std::filesystem::path lines = folder / "vocab.txt", vocab = folder / "vocab.json", merges = folder / "merges.txt";
   if (std::filesystem::exists(lines)) return open_crate_model(wordpiece_json(lines, config), lines.string());
   if (std::filesystem::exists(vocab) && std::filesystem::exists(merges)) {
