@@ -20,7 +20,9 @@ struct Command {
 // Commands are listed here, once.
 const std::vector<Command>& commands() {
   static const std::vector<Command> table = {
+      {"forward", "plain tensors in and out", define_forward},
       {"generate", "text from a causal language model", define_generate},
+      {"verify", "reference cases, computed again and compared", define_verify},
   };
   return table;
 }
