@@ -15,7 +15,7 @@ struct Features {
   std::vector<int64_t> input_ids;
   std::vector<int64_t> token_type_ids;  // empty: zeros
   std::vector<int64_t> labels;          // per row, -100 counts nothing (token tasks; causal LM: the row's own id, shifted in the loss)
-  double target = 0;                    // per sequence (class index, or score)
+  double target = 0;                    // per sequence (class index, or score); not a number: unlabelled
   int64_t example = 0;                  // index of the example it came from
 };
 
@@ -45,11 +45,14 @@ class Task {
   virtual std::vector<std::string> label_names() const = 0;  // empty: no classes
   virtual int64_t num_labels() const = 0;                    // 0: no such head
   virtual std::string problem_type() const = 0;              // "", "regression", "single_label_classification"
-  /// One split's examples → sequences (plain text: blocks). Errors: DataError with the example's file and line.
+  /// One split's examples → sequences (plain text: blocks), in order. Errors: DataError with the example's file and line.
   virtual std::vector<Features> features(const std::vector<Example>& examples) const = 0;
-  /// Packs `features[i]` for i in `indices`; `batch.rows` are the rows that the loss reads.
-  virtual TaskBatch collate(const std::vector<Features>& features, const std::vector<int64_t>& indices, const Model& model) const = 0;
-  /// The SUM of the losses over the batch's label units (divide by the step's total), float32 scalar; logits as the metrics want them.
+  /// Packs `features[i]` for i in `indices`; `batch.rows` are the rows that the loss reads. Draws (masks) are a function of
+  /// `epoch` and the example.
+  virtual TaskBatch collate(const std::vector<Features>& features, const std::vector<int64_t>& indices, const Model& model,
+                            int64_t epoch) const = 0;
+  /// The SUM of the losses over the batch's label units (divide by the step's total), float32 scalar; logits as the metrics want
+  /// them (undefined where gradients are on and no metric is wanted).
   struct Result {
     Tensor loss_sum, logits;
   };
@@ -57,10 +60,8 @@ class Task {
   virtual std::unique_ptr<Metrics> metrics() const = 0;
   virtual std::string default_metric() const = 0;     // what early stopping and the best checkpoint look at
   virtual bool larger_is_better(const std::string& metric) const = 0;
+  /// Every key of the recipe's `task:` part, found ones (labels) included; reading it back makes the same task.
+  virtual Json config() const { return Json::object(); }
 };
-
-/// The `task:` and `data:` parts of a recipe.
-struct TaskConfig;
-struct DataConfig;
 
 }  // namespace graft

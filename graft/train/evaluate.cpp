@@ -48,7 +48,7 @@ Evaluation evaluate(Model& model, const Adapter* adapter, const Task& task,
   double loss_sum = 0;
   int64_t label_units = 0;
   for (const std::vector<int64_t>& indices : epoch_batches(lengths_of(features), batching, 0, 0)) {
-    const TaskBatch batch = task.collate(features, indices, model);
+    const TaskBatch batch = task.collate(features, indices, model, 0);
     const Task::Result result = task.evaluate(model, prepare_batch(adapter, model, batch.batch), batch);
     metrics->add(batch, result.logits);
     loss_sum += result.loss_sum.item<double>();

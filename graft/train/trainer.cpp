@@ -47,7 +47,7 @@ Trainer::Work Trainer::collate(Position position) {
   work.next = step.next;
   work.ends_epoch = step.ends_epoch;
   for (const std::vector<int64_t>& indices : step.batches) {
-    TaskBatch batch = set_.task.collate(set_.train, indices, set_.model);
+    TaskBatch batch = set_.task.collate(set_.train, indices, set_.model, position.epoch);
     work.label_units += batch.label_units;
     work.tokens += batch.tokens;
     work.batches.push_back(std::move(batch));

@@ -88,7 +88,7 @@ class FakeTask : public Task {
   std::string problem_type() const override { return "regression"; }
   std::vector<Features> features(const std::vector<Example>&) const override { return {}; }
   TaskBatch collate(const std::vector<Features>& features, const std::vector<int64_t>& indices,
-                    const Model&) const override {
+                    const Model&, int64_t) const override {
     TaskBatch batch;
     std::vector<int64_t> ids, lengths;
     std::vector<float> targets;

@@ -1,0 +1,28 @@
+// What tasks with a head over the vocabulary share: targets row by row, loss, metrics.
+#pragma once
+#include <memory>
+#include <vector>
+
+#include "graft/tasks/task.h"
+
+namespace graft {
+
+constexpr int64_t kNoLabel = -100;
+
+/// Which row predicts a label: the one before it (causal), or the label's own (masked).
+enum class Prediction { next, same };
+
+/// `labels` [T], one a row, kNoLabel counts nothing → batch.rows, batch.labels and label_units. A label of a
+/// sequence's first row is never predicted by the row before it.
+void set_token_labels(TaskBatch& batch, const std::vector<int64_t>& labels, Prediction prediction);
+
+/// The sum of the labels' negative logarithms of probability. With gradients on, logits stay undefined; else
+/// they are [N, 2]: each label's loss, and whether it was the likeliest token.
+Task::Result token_loss(Model& model, const Batch& prepared, const TaskBatch& batch);
+
+/// perplexity, accuracy.
+std::unique_ptr<Metrics> token_metrics();
+/// Perplexity is the only one of them that is better when smaller.
+bool token_metric_is_larger_better(const std::string& metric);
+
+}  // namespace graft
