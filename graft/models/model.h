@@ -33,6 +33,10 @@ struct ModelInfo {
   int64_t hidden_size = 0, num_layers = 0, num_heads = 0, num_kv_heads = 0, head_dim = 0;
   int64_t vocab_size = 0, max_positions = 0;
   bool is_decoder = false;  // causal: reads from left to right
+  bool is_encoder_decoder =
+      false;  // then num_layers are the decoder's (those that a cache holds), and there are
+  int64_t num_encoder_layers = 0;   // the encoder's
+  int64_t decoder_start_token = 0;  // what its output begins with
 };
 
 /// What a linear or embedding does in its family, from which methods take default targets ("query", "value",
@@ -79,10 +83,10 @@ class Model : public Module {
 
 struct LoadOptions {
   at::ScalarType dtype = at::kFloat;
-  std::optional<HeadKind> head;       // from config.json's architectures where not given
-  std::optional<int64_t> num_labels;  // from config.json where not given
-  std::vector<std::string> label_names;
-  std::optional<std::string> problem_type;  // "regression", …
+  std::optional<HeadKind> head{};       // from config.json's architectures where not given
+  std::optional<int64_t> num_labels{};  // from config.json where not given
+  std::vector<std::string> label_names{};
+  std::optional<std::string> problem_type{};  // "regression", …
   uint64_t seed = 0;  // of new heads (N(0, initializer_range), biases 0) and of from_scratch
 };
 

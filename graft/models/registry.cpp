@@ -1,11 +1,14 @@
 #include "graft/base/error.h"
 #include "graft/models/bert.h"
+#include "graft/models/gpt2.h"
 #include "graft/models/llama.h"
+#include "graft/models/mt5.h"
+#include "graft/models/t5.h"
 
 namespace graft {
 
 const std::vector<Family>& families() {
-  static const std::vector<Family> rows = {kBert, kLlama};
+  static const std::vector<Family> rows = {kBert, kGpt2, kLlama, kMt5, kT5};
   return rows;
 }
 

@@ -131,27 +131,25 @@ Tensor LayerPass::query_input(const Tensor& x) const {
 }
 
 Tensor attend(const Projections& projections, const LayerPass& pass, const AttentionSettings& settings) {
-  Keys keys = locate_keys(projections, pass);
-  ops::Spans queries = ops::Spans::of(pass.layout.offsets);
+  const Keys keys = locate_keys(projections, pass);
+  return attend_across({projections.q, keys.k, keys.v}, pass, keys.spans, settings);
+}
+
+Tensor attend_across(const Projections& projections, const LayerPass& pass, const ops::Spans& keys,
+                     const AttentionSettings& settings) {
+  ops::Spans queries = ops::Spans::of(pass.layout.offsets), seen = keys;
   const ReadRows* read = pass.read;
   // A window or a distance counts from the query's place, which only a causal narrowing keeps.
   const bool placed = settings.window > 0 || settings.distance_bias.defined();
   if (read != nullptr && read->early) {
     if (placed && !settings.causal)
       throw InternalError("attention", "read rows under a bidirectional window");
-    narrow_to(*read, settings.causal, queries, keys.spans);
+    narrow_to(*read, settings.causal, queries, seen);
   }
-  Tensor y = ops::attention(projections.q, keys.k, keys.v, queries, keys.spans,
+  Tensor y = ops::attention(projections.q, projections.k, projections.v, queries, seen,
                             options_of(settings, pass.batch.dropout));
   y = y.reshape({y.size(0), -1});
   return read != nullptr && !read->early ? read_rows(y, read) : y;
-}
-
-Tensor attend_across(const Projections& projections, const ops::Spans& queries, const ops::Spans& keys,
-                     const AttentionSettings& settings, RandomStream* dropout) {
-  const Tensor y = ops::attention(projections.q, projections.k, projections.v, queries, keys,
-                                  options_of(settings, dropout));
-  return y.reshape({y.size(0), -1});
 }
 
 }  // namespace graft

@@ -52,8 +52,9 @@ struct Projections {
 /// cache holds of it.
 Tensor attend(const Projections& projections, const LayerPass& pass, const AttentionSettings& settings);
 
-/// Attention to another stack's rows: q [T, H, D] of `queries`, k and v [S, G, D] at `keys` → [T, H · D].
-Tensor attend_across(const Projections& projections, const ops::Spans& queries, const ops::Spans& keys,
-                     const AttentionSettings& settings, RandomStream* dropout);
+/// Attention to another stack's rows: q as in attend, k and v [S, G, D] whose sequences lie at `keys` → as
+/// attend.
+Tensor attend_across(const Projections& projections, const LayerPass& pass, const ops::Spans& keys,
+                     const AttentionSettings& settings);
 
 }  // namespace graft

@@ -8,6 +8,8 @@ namespace graft {
 
 Embedding::Embedding(int64_t rows, int64_t dim) : weight(add("weight", {rows, dim})) {}
 
+Embedding::Embedding(std::shared_ptr<Parameter> shared) : weight(std::move(shared)) { add("weight", weight); }
+
 Tensor Embedding::forward(const Tensor& ids) const { return hook ? hook->forward(*this, ids) : apply(ids); }
 
 Tensor Embedding::apply(const Tensor& ids) const {

@@ -20,6 +20,8 @@ class EmbeddingHook {
 class Embedding : public Module {
  public:
   Embedding(int64_t rows, int64_t dim);
+  /// Shares `weight` with another module.
+  explicit Embedding(std::shared_ptr<Parameter> weight);
   /// ids [T] int64 → [T, dim]. Errors: DataError for an id outside the table.
   Tensor forward(const Tensor& ids) const;
   Tensor apply(const Tensor& ids) const;
