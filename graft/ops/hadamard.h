@@ -1,0 +1,28 @@
+// The fast Walsh-Hadamard transform: what intrinsic dimension's random maps are made of.
+// Every form works through the levels in ascending order of stride, so that all give the same bits.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+
+namespace graft::ops {
+
+using at::Tensor;
+
+/// The largest transform, as a power of two.
+inline constexpr int kHadamardMaxBits = 28;
+
+/// Each row of x [..., 2^k] becomes H·row in place, H the unnormalised Walsh-Hadamard matrix in Sylvester's
+/// order (H·H = 2^k). float32 or float64, contiguous, k ≤ 28; the same bits on any number of threads.
+void hadamard_(Tensor& x);
+/// The same as a new tensor, in ATen operations, on any device.
+Tensor hadamard_plain(const Tensor& x);
+
+/// As hadamard_, of the 2^bits floats at `data`.
+void hadamard(float* data, int bits);
+
+/// How often a transform of 2^bits values reads and writes its data as a whole: each of its passes keeps to
+/// blocks that stay in a core's second-level cache.
+int hadamard_passes(int bits);
+
+}  // namespace graft::ops
