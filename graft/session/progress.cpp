@@ -38,10 +38,13 @@ std::string bytes_text(int64_t bytes) {
 }
 
 std::string count_text(int64_t count) {
-  std::string digits = std::to_string(count);
-  for (auto i = static_cast<int64_t>(digits.size()) - 3; i > 0; i -= 3)
-    digits.insert(static_cast<size_t>(i), ",");
-  return digits;
+  const std::string digits = std::to_string(count);
+  std::string out;
+  for (size_t i = 0; i < digits.size(); ++i) {
+    if (i > 0 && (digits.size() - i) % 3 == 0) out += ',';
+    out += digits[i];
+  }
+  return out;
 }
 
 Progress::Progress() : terminal_(isatty(STDERR_FILENO) != 0), started_(now()) {}
