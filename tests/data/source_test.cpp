@@ -108,7 +108,7 @@ TEST_F(Source, SaysWhatItCannotRead) {
             "a.bin] no known ending: .bin, expected .tsv, .csv, .jsonl, .json or .txt; or say the format");
   EXPECT_TRUE(contains(error<UsageError>("a.tsv", "x", {.format = "xml"}),
                        "unknown format: xml, expected one of tsv"));
-  EXPECT_TRUE(contains(error<UsageError>("a.tsv", "x", {.header = false}), "[columns] missing"));
+  EXPECT_TRUE(contains(error<UsageError>("a.tsv", "x", {.header = false}), "is read without a header"));
   EXPECT_EQ(read("a.bin", "x\n1\n", {.format = "csv"}), "x=1|@2;");
 }
 
