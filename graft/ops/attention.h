@@ -21,8 +21,8 @@ struct AttentionOptions {
   double scale = 0;    // 0: 1/√D
   double dropout = 0;  // of the weights after softmax; drawn from `key` by counter, so that the backward pass draws again
   uint64_t key = 0;
-  Tensor distance_bias;  // [H, 2R + 1] float32 or undefined: added to the scaled score of a key at position (query's + d), at
-                         // column clamp(d, -R, R) + R; may require gradient (T5's relative positions)
+  Tensor distance_bias = {};  // [H, 2R + 1] float32 or undefined: added to the scaled score of a key at position (query's + d), at
+                              // column clamp(d, -R, R) + R; may require gradient (T5's relative positions)
 };
 
 /// softmax(q kᵀ · scale) v within each sequence; the last query stands at the last key (keys may reach further back: prefix,

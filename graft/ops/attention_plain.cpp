@@ -43,10 +43,9 @@ Tensor dropout_mask(const Sequence& s, int64_t heads, const AttentionOptions& o)
   for (int64_t h = 0; h < heads; ++h) {
     for (int64_t i = 0; i < s.query_length; ++i) {
       for (int64_t j = 0; j < s.key_length; ++j) {
-        const auto words = philox_block({static_cast<uint32_t>(j / 4), static_cast<uint32_t>(s.query_start + i),
-                                         static_cast<uint32_t>(h), 0},
-                                        PhiloxKey(o.key));
-        *out++ = words[static_cast<size_t>(j % 4)] < threshold ? 0.0f : kept;
+        const uint32_t word = philox_word(static_cast<uint64_t>(j), static_cast<uint32_t>(s.query_start + i),
+                                          static_cast<uint32_t>(h), PhiloxKey(o.key));
+        *out++ = word < threshold ? 0.0f : kept;
       }
     }
   }

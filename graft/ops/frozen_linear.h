@@ -9,8 +9,9 @@ using at::Tensor;
 /// A weight in the layouts that the forward product and the gradient to the input want. Empty until packed; copying shares.
 struct PackedWeight {
   Tensor forward;   // opaque
-  Tensor backward;  // opaque; packed when first needed
-  const void* source = nullptr;  // the storage it was made from: repacked when the weight is another one
+  Tensor backward;  // opaque; packed when a gradient is first wanted
+  Tensor source;    // what it was made from: repacked when the weight is another one, or was written to
+  uint32_t version = 0;
 };
 
 /// x [T, in], weight [out, in] without gradient, bias [out] (may require gradient) or undefined → [T, out] in x's type.

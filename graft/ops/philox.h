@@ -22,6 +22,13 @@ inline std::array<uint32_t, 4> philox_block(std::array<uint32_t, 4> c, PhiloxKey
   return c;
 }
 
+/// The word of element i in row (b, c): element 64 g + 16 w + l is word w of counter (16 g + l, b, c, 0), so that sixteen lanes hold
+/// sixteen neighbours.
+inline uint32_t philox_word(uint64_t i, uint32_t b, uint32_t c, PhiloxKey key) {
+  const uint64_t counter = i / 64 * 16 + i % 16;
+  return philox_block({static_cast<uint32_t>(counter), b, c, 0}, key)[static_cast<size_t>(i % 64 / 16)];
+}
+
 /// A word below this is dropped: probability p, exact to 2^-32.
 inline uint32_t drop_threshold(double p) {
   return p >= 1.0 ? 0xFFFFFFFFu : static_cast<uint32_t>(p * 4294967296.0);

@@ -1,0 +1,127 @@
+// Small matrix products on packed right sides: 32-bit units hold two bfloat16 (or one float) along the summed dimension.
+
+/// How many values of T one 32-bit unit holds.
+template <class T>
+inline constexpr int64_t kDepth = 4 / static_cast<int64_t>(sizeof(T));
+
+inline int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
+
+/// Where a product's sides lie. a: rows of T; b: [steps][ldb] units; c: rows of float.
+template <class T>
+struct Product {
+  const T* a;
+  int64_t lda;
+  const int32_t* b;
+  int64_t ldb;
+  float* c;
+  int64_t ldc;
+  int64_t steps;    // summed units
+  bool accumulate;  // add to c
+};
+
+template <class T, int kRows, int kVecs>
+void product_tile(const Product<T>& g) {
+  Vec sum[kRows][kVecs];
+  for (int m = 0; m < kRows; ++m) {
+    for (int v = 0; v < kVecs; ++v) sum[m][v] = g.accumulate ? vload(g.c + m * g.ldc + 16 * v) : vset(0.0f);
+  }
+  for (int64_t k = 0; k < g.steps; ++k) {
+    Pairs right[kVecs];
+    for (int v = 0; v < kVecs; ++v) right[v] = pload(g.b + k * g.ldb + 16 * v);
+#pragma GCC unroll 12
+    for (int m = 0; m < kRows; ++m) {
+      const Pairs left = pset(g.a + m * g.lda + k * kDepth<T>);
+#pragma GCC unroll 4
+      for (int v = 0; v < kVecs; ++v) sum[m][v] = vdot(sum[m][v], left, right[v], T{});
+    }
+  }
+  for (int m = 0; m < kRows; ++m) {
+    for (int v = 0; v < kVecs; ++v) vstore(g.c + m * g.ldc + 16 * v, sum[m][v]);
+  }
+}
+
+template <class T, int kRows, int kVecs>
+void product_rows(const Product<T>& g, int64_t rows) {
+  if (rows == kRows) return product_tile<T, kRows, kVecs>(g);
+  if constexpr (kRows > 1) product_rows<T, kRows - 1, kVecs>(g, rows);
+}
+
+/// All rows of one group of columns, in tiles of nearly equal height: a last tile of one row would wait for its loads.
+template <class T, int kMostRows, int kVecs>
+void product_columns(Product<T> g, int64_t rows) {
+  for (int64_t tiles = (rows + kMostRows - 1) / kMostRows; tiles > 0; --tiles) {
+    const int64_t height = (rows + tiles - 1) / tiles;
+    product_rows<T, kMostRows, kVecs>(g, height);
+    g.a += height * g.lda;
+    g.c += height * g.ldc;
+    rows -= height;
+  }
+}
+
+/// c [rows, 16 vecs] = a · b (+ c).
+template <class T>
+void product(Product<T> g, int64_t rows, int64_t vecs) {
+  for (; vecs >= 4; vecs -= 4, g.b += 64, g.c += 64) product_columns<T, 6, 4>(g, rows);
+  if (vecs == 3) product_columns<T, 8, 3>(g, rows);
+  if (vecs == 2) product_columns<T, 10, 2>(g, rows);
+  if (vecs == 1) product_columns<T, 12, 1>(g, rows);
+}
+
+/// x [n, d] → [⌈d/depth⌉][stride] units, x's rows side by side: the right side of a · xᵀ. Columns from n to n rounded up to 16 are
+/// zero. d is a multiple of the depth.
+template <class T>
+void pack_across(const T* x, int64_t row_stride, int64_t n, int64_t d, int32_t* out, int64_t stride) {
+  const int64_t units = d / kDepth<T>;
+  for (int64_t first = 0; first < n; first += 16) {
+    for (int64_t unit = 0; unit < units; unit += 16) {
+      Pairs tile[16];
+      const int64_t wide = std::min<int64_t>(16, units - unit);
+      for (int64_t i = 0; i < 16; ++i) {
+        tile[i] = first + i < n ? pload_first(x + (first + i) * row_stride + unit * kDepth<T>, wide) : pzero();
+      }
+      ptranspose(tile);
+      for (int64_t i = 0; i < wide; ++i) pstore(out + (unit + i) * stride + first, tile[i]);
+    }
+  }
+}
+
+inline Pairs unit_row(const Half* x, int64_t row_stride, int64_t row, int64_t rows, int64_t n) {
+  return pjoin_rows(x + row * row_stride, row + 1 < rows ? x + (row + 1) * row_stride : nullptr, n);
+}
+inline Pairs unit_row(const float* x, int64_t row_stride, int64_t row, int64_t, int64_t n) {
+  return pload_first(x + row * row_stride, n);
+}
+
+/// x [n, d] → [padded/depth][⌈d/16⌉ · 16] units: the right side of a · x. Rows from n to `padded` are zero.
+template <class T>
+void pack_along(const T* x, int64_t row_stride, int64_t n, int64_t padded, int64_t d, int32_t* out) {
+  const int64_t stride = round_up(d, 16);
+  for (int64_t row = 0; row < padded; row += kDepth<T>, out += stride) {
+    for (int64_t column = 0; column < d; column += 16) {
+      const int64_t wide = std::min<int64_t>(16, d - column);
+      pstore(out + column, row < n ? unit_row(x + column, row_stride, row, n, wide) : pzero());
+    }
+  }
+}
+
+inline Pairs joined_rows(const float* x, int64_t row_stride, int64_t row, int64_t rows, Half) {
+  return pjoin(row < rows ? vload(x + row * row_stride) : vset(0.0f),
+               row + 1 < rows ? vload(x + (row + 1) * row_stride) : vset(0.0f));
+}
+inline Pairs joined_rows(const float* x, int64_t row_stride, int64_t row, int64_t rows, float) {
+  return row < rows ? pbits(vload(x + row * row_stride)) : pzero();
+}
+
+/// x [n, d] of floats, d a multiple of 16 → out [d, padded] of T: xᵀ as a left side. Columns from n to `padded`, a multiple of
+/// 16 depths, are zero.
+template <class T>
+void turn(const float* x, int64_t row_stride, int64_t n, int64_t d, T* out, int64_t padded) {
+  for (int64_t column = 0; column < d; column += 16) {
+    for (int64_t first = 0; first < padded; first += 16 * kDepth<T>) {
+      Pairs tile[16];
+      for (int64_t i = 0; i < 16; ++i) tile[i] = joined_rows(x + column, row_stride, first + i * kDepth<T>, n, T{});
+      ptranspose(tile);
+      for (int64_t i = 0; i < 16; ++i) pstore(out + (column + i) * padded + first, tile[i]);
+    }
+  }
+}

@@ -1,0 +1,67 @@
+#include "graft/ops/kernels.h"
+
+#include <cstdlib>
+#include <vector>
+
+#include "graft/base/error.h"
+
+namespace graft::ops {
+namespace {
+
+struct Isa {
+  const Kernels<Half>* half;
+  const Kernels<float>* single;
+  bool runs;
+};
+
+/// Best first.
+const std::vector<Isa>& isas() {
+  static const std::vector<Isa> table = {
+      {&avx512_bf16::kHalf, &avx512_bf16::kFloat,
+       __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vl")},
+      {&avx2::kHalf, &avx2::kFloat, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")},
+      {&portable::kHalf, &portable::kFloat, true},
+  };
+  return table;
+}
+
+const Isa* find(const std::string& name) {
+  for (const Isa& one : isas()) {
+    if (name == one.half->isa && one.runs) return &one;
+  }
+  return nullptr;
+}
+
+const Isa* best() {
+  for (const Isa& one : isas()) {
+    if (one.runs) return &one;
+  }
+  return &isas().back();
+}
+
+const Isa*& chosen() {
+  static const Isa* current = best();
+  return current;
+}
+
+}  // namespace
+
+template <>
+const Kernels<Half>& kernels<Half>() {
+  return *chosen()->half;
+}
+template <>
+const Kernels<float>& kernels<float>() {
+  return *chosen()->single;
+}
+
+std::string isa() { return chosen()->half->isa; }
+
+void choose_isa(const std::string& name) {
+  const Isa* const found = find(name);
+  if (found == nullptr) throw UsageError("isa", "{}: not one that this processor runs, expected avx512_bf16, avx2 or portable", name);
+  chosen() = found;
+}
+
+}  // namespace graft::ops

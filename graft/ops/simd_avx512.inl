@@ -1,0 +1,134 @@
+// Sixteen float lanes by AVX-512 and its bfloat16 extension. Included into one namespace a processor (kernels_*.cpp).
+
+using Vec = __m512;
+using Pairs = __m512i;  // sixteen pairs of bfloat16, or sixteen floats' bits
+
+inline Vec vset(float value) { return _mm512_set1_ps(value); }
+inline Vec vload(const float* p) { return _mm512_loadu_ps(p); }
+inline Vec vload(const Half* p) {
+  return _mm512_castsi512_ps(
+      _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))), 16));
+}
+inline void vstore(float* p, Vec v) { _mm512_storeu_ps(p, v); }
+inline void vstore(Half* p, Vec v) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(v)));
+}
+
+inline __mmask16 first_lanes(int64_t n) { return static_cast<__mmask16>((1u << n) - 1u); }
+/// The first n of sixteen lanes, the others zero. 0 ≤ n ≤ 16.
+inline Vec vload_first(const float* p, int64_t n) { return _mm512_maskz_loadu_ps(first_lanes(n), p); }
+inline Vec vload_first(const Half* p, int64_t n) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(first_lanes(n), p)), 16));
+}
+inline void vstore_first(float* p, Vec v, int64_t n) { _mm512_mask_storeu_ps(p, first_lanes(n), v); }
+inline void vstore_first(Half* p, Vec v, int64_t n) {
+  _mm256_mask_storeu_epi16(p, first_lanes(n), reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(v)));
+}
+
+inline Vec vfma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
+inline Vec vmax(Vec a, Vec b) { return _mm512_max_ps(a, b); }
+inline Vec vmin(Vec a, Vec b) { return _mm512_min_ps(a, b); }
+inline Vec vsqrt(Vec a) { return _mm512_sqrt_ps(a); }
+inline float vsum(Vec a) { return _mm512_reduce_add_ps(a); }
+inline float vhighest(Vec a) { return _mm512_reduce_max_ps(a); }
+inline Vec vabs(Vec a) { return _mm512_abs_ps(a); }
+/// |a| with the sign of b.
+inline Vec vcopysign(Vec a, Vec b) {
+  return _mm512_castsi512_ps(
+      _mm512_ternarylogic_epi32(_mm512_set1_epi32(INT32_MIN), _mm512_castps_si512(b), _mm512_castps_si512(a), 0xCA));
+}
+/// 2ⁿ p for a whole n.
+inline Vec vscale2(Vec p, Vec n) { return _mm512_scalef_ps(p, n); }
+inline Vec vround(Vec a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+/// `other` in lanes outside [low, high).
+inline Vec vbetween(Vec a, int64_t low, int64_t high, Vec other) {
+  const int64_t first = low < 0 ? 0 : low > 16 ? 16 : low, last = high < 0 ? 0 : high > 16 ? 16 : high;
+  const auto mask = static_cast<__mmask16>(first_lanes(last) & ~first_lanes(first));
+  return _mm512_mask_blend_ps(mask, other, a);
+}
+
+/// a · b of each pair, added to c in float32 (bfloat16), or the product of the floats.
+inline Vec vdot(Vec c, Pairs a, Pairs b, Half) {
+  return _mm512_dpbf16_ps(c, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
+}
+inline Vec vdot(Vec c, Pairs a, Pairs b, float) {
+  return _mm512_fmadd_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), c);
+}
+inline Pairs pload(const void* p) { return _mm512_loadu_si512(p); }
+inline Pairs pload_first(const void* p, int64_t n) { return _mm512_maskz_loadu_epi32(first_lanes(n), p); }
+inline void pstore(void* p, Pairs v) { _mm512_storeu_si512(p, v); }
+inline Pairs pset(const void* p) {
+  int32_t bits;
+  std::memcpy(&bits, p, sizeof bits);
+  return _mm512_set1_epi32(bits);
+}
+inline Pairs pzero() { return _mm512_setzero_si512(); }
+/// Lane i: (low's lane i, high's lane i) as a pair of bfloat16.
+inline Pairs pjoin(Vec low, Vec high) {
+  const __m512i l = _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(low)));
+  const __m512i h = _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(high)));
+  return _mm512_or_si512(l, _mm512_slli_epi32(h, 16));
+}
+/// The same of the first n values of two rows; a row that is not there (null) counts as zeros.
+inline Pairs pjoin_rows(const Half* low, const Half* high, int64_t n) {
+  const __m512i l = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(first_lanes(n), low));
+  if (high == nullptr) return l;
+  return _mm512_or_si512(l, _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(first_lanes(n), high)), 16));
+}
+inline Pairs pbits(Vec v) { return _mm512_castps_si512(v); }
+
+/// Sixteen rows of sixteen 32-bit values, turned in place.
+inline void ptranspose(Pairs (&r)[16]) {
+  __m512i t[16];
+  for (int i = 0; i < 8; ++i) {
+    t[2 * i] = _mm512_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
+    t[2 * i + 1] = _mm512_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
+  }
+  for (int i = 0; i < 4; ++i) {
+    r[4 * i] = _mm512_unpacklo_epi64(t[4 * i], t[4 * i + 2]);
+    r[4 * i + 1] = _mm512_unpackhi_epi64(t[4 * i], t[4 * i + 2]);
+    r[4 * i + 2] = _mm512_unpacklo_epi64(t[4 * i + 1], t[4 * i + 3]);
+    r[4 * i + 3] = _mm512_unpackhi_epi64(t[4 * i + 1], t[4 * i + 3]);
+  }
+  for (int i = 0; i < 4; ++i) {
+    t[i] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0x88);
+    t[i + 4] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0xdd);
+    t[i + 8] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0x88);
+    t[i + 12] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0xdd);
+  }
+  for (int i = 0; i < 8; ++i) {
+    r[i] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88);
+    r[i + 8] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0xdd);
+  }
+}
+
+/// Philox words of counters (first + lane, b, c, 0): the w-th word of lane i in words[w].
+struct Words {
+  __m512i words[4];
+};
+inline __m512i multiply_high(__m512i a, __m512i b) {
+  const __m512i even = _mm512_srli_epi64(_mm512_mul_epu32(a, b), 32);
+  const __m512i odd = _mm512_mul_epu32(_mm512_srli_epi64(a, 32), b);
+  return _mm512_mask_blend_epi32(0xAAAA, even, odd);
+}
+inline Words philox_lanes(uint64_t first, uint32_t b, uint32_t c, PhiloxKey key) {
+  const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  __m512i c0 = _mm512_add_epi32(_mm512_set1_epi32(static_cast<int>(first)), lanes);
+  __m512i c1 = _mm512_set1_epi32(static_cast<int>(b)), c2 = _mm512_set1_epi32(static_cast<int>(c)), c3 = pzero();
+  const __m512i m0 = _mm512_set1_epi32(static_cast<int>(0xD2511F53u)), m1 = _mm512_set1_epi32(static_cast<int>(0xCD9E8D57u));
+  for (int round = 0; round < 10; ++round) {
+    const __m512i h0 = multiply_high(c0, m0), l0 = _mm512_mullo_epi32(c0, m0);
+    const __m512i h1 = multiply_high(c2, m1), l1 = _mm512_mullo_epi32(c2, m1);
+    c0 = _mm512_xor_si512(_mm512_xor_si512(h1, c1), _mm512_set1_epi32(static_cast<int>(key.low)));
+    c1 = l1;
+    c2 = _mm512_xor_si512(_mm512_xor_si512(h0, c3), _mm512_set1_epi32(static_cast<int>(key.high)));
+    c3 = l0;
+    key.low += 0x9E3779B9u;
+    key.high += 0xBB67AE85u;
+  }
+  return {{c0, c1, c2, c3}};
+}
+/// `kept` in lanes whose word is at least the threshold, else 0.
+inline Vec vkeep(const Words& w, int word, uint32_t threshold, Vec kept) {
+  return _mm512_maskz_mov_ps(_mm512_cmpge_epu32_mask(w.words[word], _mm512_set1_epi32(static_cast<int>(threshold))), kept);
+}

@@ -1,0 +1,100 @@
+#include "graft/ops/frozen_linear.h"
+
+#include "graft/base/error.h"
+#include "tests/ops/cases.h"
+
+namespace graft::test {
+namespace {
+
+struct Case {
+  const char* name;
+  int64_t rows, in, out;
+  bool bias;
+};
+
+const std::vector<Case>& cases() {
+  static const std::vector<Case> table = {
+      {"one row", 1, 16, 24, true}, {"odd sizes", 7, 13, 5, true},       {"no bias", 9, 32, 48, false},
+      {"one output", 5, 8, 1, true}, {"square", 65, 64, 64, true},       {"no row", 0, 8, 4, true},
+      {"long sum", 33, 300, 70, false},
+  };
+  return table;
+}
+
+template <class Form>
+Operation operation(const Case& c, const Tensor& weight, const Form& form) {
+  return [&c, weight, form](const std::vector<Tensor>& x) {
+    return form(x[0], weight.to(x[0].scalar_type()), c.bias ? x[1] : Tensor());
+  };
+}
+
+Tensor fast(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  ops::PackedWeight packed;
+  return ops::frozen_linear(x, weight, bias, packed);
+}
+
+std::vector<Tensor> inputs(const Case& c) {
+  std::vector<Tensor> out = {normal({c.rows, c.in}, 1)};
+  if (c.bias) out.push_back(normal({c.out}, 3));
+  return out;
+}
+
+TEST(FrozenLinear, FastEqualsPlain) {
+  for (const Case& c : cases()) {
+    for (const auto type : {at::kFloat, at::kBFloat16}) {
+      const Tensor weight = (normal({c.out, c.in}, 2) / std::sqrt(static_cast<double>(c.in))).to(type).to(at::kDouble);
+      std::vector<Tensor> rounded;
+      for (const Tensor& x : inputs(c)) rounded.push_back(x.to(type).to(at::kDouble));
+      std::vector<at::ScalarType> types(rounded.size(), type);
+      if (types.size() > 1) types[1] = at::kFloat;
+      const auto exact = evaluate(operation(c, weight, ops::frozen_linear_plain), rounded, std::vector<at::ScalarType>(rounded.size(), at::kDouble));
+      const auto got = evaluate(operation(c, weight, fast), rounded, types);
+      const std::string what = fmt::format("{}, {}", c.name, at::toString(type));
+      EXPECT_EQ(got.output.scalar_type(), type);
+      expect_close(got.output, exact.output, tolerance(type), what);
+      for (size_t i = 0; i < rounded.size(); ++i) expect_close(got.gradients[i], exact.gradients[i], tolerance(type), what);
+    }
+  }
+}
+
+TEST(FrozenLinear, PlainGradientsEqualDifferences) {
+  for (const Case& c : cases()) {
+    const Tensor weight = normal({c.out, c.in}, 2);
+    expect_gradients(operation(c, weight, ops::frozen_linear_plain), inputs(c), c.name);
+    expect_gradients(operation(c, weight, fast), inputs(c), c.name);
+  }
+}
+
+TEST(FrozenLinear, RepacksAnotherWeight) {
+  ops::PackedWeight packed;
+  const Tensor x = normal({3, 16}, 1, at::kFloat);
+  Tensor weight = normal({8, 16}, 2, at::kFloat);
+  ops::frozen_linear(x, weight, {}, packed);
+  weight.mul_(2.0);
+  expect_close(ops::frozen_linear(x, weight, {}, packed), at::linear(x, weight), 2e-6, "written to");
+  const Tensor other = normal({8, 16}, 3, at::kFloat);
+  expect_close(ops::frozen_linear(x, other, {}, packed), at::linear(x, other), 2e-6, "another one");
+  expect_close(ops::frozen_linear(normal({50, 16}, 4, at::kFloat), other, {}, packed), at::linear(normal({50, 16}, 4, at::kFloat), other),
+               2e-6, "another number of rows");
+}
+
+TEST(FrozenLinear, SavesNoInput) {
+  ops::PackedWeight packed;
+  const Tensor weight = normal({8, 16}, 2, at::kFloat);
+  Tensor x = normal({3, 16}, 1, at::kFloat).requires_grad_(true), y;
+  {
+    const Tensor input = x * 1.0;
+    y = ops::frozen_linear(input, weight, {}, packed);
+    EXPECT_EQ(input.use_count(), 1u);
+  }
+  const auto d_x = torch::autograd::grad({y}, {x}, {at::ones_like(y)});
+  expect_close(d_x[0], at::ones({3, 8}).matmul(weight), 2e-6, "gradient");
+}
+
+TEST(FrozenLinear, SaysWhatIsWrong) {
+  ops::PackedWeight packed;
+  EXPECT_THROW(ops::frozen_linear(at::zeros({3, 4}), at::zeros({5, 6}), {}, packed), InternalError);
+}
+
+}  // namespace
+}  // namespace graft::test
