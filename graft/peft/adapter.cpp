@@ -1,5 +1,7 @@
 #include "graft/peft/adapter.h"
 
+#include <ATen/core/grad_mode.h>
+
 #include "graft/base/error.h"
 
 namespace graft {
@@ -49,6 +51,20 @@ void attach(const Adapter& adapter, Model& model) {
   place<Embedding>(adapter.embeddings, model);
   place<Sublayer>(adapter.sublayers, model);
   for (const auto& [path, tensor] : adapter.stand_ins) parameters[path]->stand_in = tensor;
+  const at::NoGradGuard no_grad;
+  refresh_stand_ins(adapter, model);
+}
+
+void refresh_stand_ins(const Adapter& adapter, const Model& model) {
+  if (!adapter.compute_stand_ins) return;
+  const auto parameters = model.named_parameters(true);
+  const auto place = [&](const TensorMap& tensors) {
+    for (const auto& [path, parameter] : parameters) {
+      if (const auto found = tensors.find(path); found != tensors.end()) parameter->stand_in = found->second;
+    }
+  };
+  if (at::GradMode::is_enabled()) place(adapter.stand_ins);  // lets go of the last pass's tensors
+  place(adapter.compute_stand_ins(adapter.stand_ins));
 }
 
 void detach(Model& model) {

@@ -28,6 +28,9 @@ struct Adapter {
   TensorMap stand_ins;                    // by base tensor path: trained tensors in place of base tensors
   TensorMap trained;                      // file key → trained tensor (leaf, float32): what the optimizer gets, all of it
   TensorMap untrained;                    // file key → tensor that the file holds beside (untrained copies)
+  /// Tensors computed from trained ones at every pass (intrinsic dimension): given stand_ins, → by path what takes
+  /// their place in the model, of the same shapes. May be empty.
+  std::function<TensorMap(const TensorMap& stand_ins)> compute_stand_ins;
   std::function<Tensor()> auxiliary_loss;               // AdaLoRA; may be empty
   std::function<void(int64_t step)> after_step;         // AdaLoRA; may be empty
 };
@@ -49,6 +52,9 @@ int64_t parameter_count(const TensorMap& tensors);
 
 /// Puts the hooks and stand-ins in place. Errors: DataError naming every path that the model does not have. One adapter at a time.
 void attach(const Adapter& adapter, Model& model);
+/// Computes the stand-ins of an attached adapter anew, where it computes any: before every pass in which its trained
+/// tensors may have changed. attach() does it once, without a graph.
+void refresh_stand_ins(const Adapter& adapter, const Model& model);
 /// Leaves the base bit-equal to before.
 void detach(Model& model);
 /// Into the base tensors, for good, and detaches; a tied head whose embedding alone changed is untied (config too).

@@ -2,12 +2,13 @@
 #include "graft/base/error.h"
 #include "graft/peft/adapter.h"
 #include "graft/peft/full.h"
+#include "graft/peft/intrinsic.h"
 #include "graft/peft/lora.h"
 
 namespace graft {
 
 const std::vector<TuningMethod>& tuning_methods() {
-  static const std::vector<TuningMethod> methods = {kLora, kFull, kBitfit, kLayerNorm};
+  static const std::vector<TuningMethod> methods = {kLora, kFull, kBitfit, kLayerNorm, kDid, kSaid};
   return methods;
 }
 

@@ -27,6 +27,7 @@ double Evaluation::value(const std::string& metric) const {
 }
 
 Batch prepare_batch(const Adapter* adapter, const Model& model, Batch batch) {
+  if (adapter) refresh_stand_ins(*adapter, model);
   if (adapter && adapter->input) return adapter->input->before(model, std::move(batch));
   return batch;
 }
