@@ -21,7 +21,9 @@ struct ForwardArguments {
 
 int run(const ForwardArguments& options, const Globals& globals) {
   if (options.threads > 0) at::set_num_threads(static_cast<int>(options.threads));
-  SessionOptions opening{.model = options.model, .merged = options.merged};
+  SessionOptions opening;
+  opening.model = options.model;
+  opening.merged = options.merged;
   for (const std::string& adapter : options.adapters) opening.adapters.push_back(adapter_choice(adapter));
   opening.load.dtype = dtype_of(options.dtype);
   if (!options.head.empty()) opening.load.head = head_kind(options.head);
