@@ -221,11 +221,17 @@ std::vector<std::string> module_paths(Model& model) {
   const auto add = [&](const std::string& path) {
     if (!path.empty() && seen.insert(path).second) paths.push_back(path);
   };
-  for (const auto& [path, module] : model.named_modules()) add(path);
-  // A norm may be a bare pair of tensors: its path is a module's in PEFT all the same.
-  for (const auto& [path, parameter] : model.named_parameters(true)) {
-    if (path.find('.') != std::string::npos) add(path.substr(0, path.rfind('.')));
+  // Names between the dots are modules in PEFT, whether or not they are objects here.
+  const auto add_with_parents = [&](const std::string& path) {
+    for (size_t dot = path.find('.'); dot != std::string::npos; dot = path.find('.', dot + 1)) {
+      add(path.substr(0, dot));
+    }
+  };
+  for (const auto& [path, module] : model.named_modules()) {
+    add_with_parents(path);
+    add(path);
   }
+  for (const auto& [path, parameter] : model.named_parameters(true)) add_with_parents(path);
   return paths;
 }
 

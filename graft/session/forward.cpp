@@ -44,6 +44,7 @@ PaddedInputs padded_inputs(const Model& model, TensorMap tensors, const std::str
 ForwardResult forward(Model& model, const Adapter* adapter, const PaddedInputs& inputs,
                       const ForwardOptions& options) {
   Batch batch = inputs.batch();
+  if (adapter) refresh_stand_ins(*adapter, model);
   if (adapter && adapter->input) batch = adapter->input->before(model, std::move(batch));
   const bool decoder = inputs.decoder_rows.has_value();
   const Layout& layout = decoder ? batch.decoder_layout : batch.layout;
