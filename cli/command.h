@@ -27,8 +27,14 @@ Json recipe_document(const std::vector<std::string>& arguments);
 /// Prints the document with --json, else the text; to standard output.
 void print_result(const Globals& globals, const Json& document, const std::string& text);
 
+Run define_eval(CLI::App& app, const Globals& globals);
 Run define_forward(CLI::App& app, const Globals& globals);
 Run define_generate(CLI::App& app, const Globals& globals);
+Run define_tokenize(CLI::App& app, const Globals& globals);
+Run define_help(CLI::App& app, const Globals& globals);
+Run define_inspect(CLI::App& app, const Globals& globals);
+Run define_merge(CLI::App& app, const Globals& globals);
+Run define_train(CLI::App& app, const Globals& globals);
 Run define_verify(CLI::App& app, const Globals& globals);
 
 }  // namespace graft::cli

@@ -1,6 +1,7 @@
 // The program: a table of commands, and the one place that catches everything.
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
+#include <csignal>
 #include <cstdio>
 #include <new>
 
@@ -20,8 +21,14 @@ struct Command {
 // Commands are listed here, once.
 const std::vector<Command>& commands() {
   static const std::vector<Command> table = {
+      {"eval", "metrics of a split", define_eval},
       {"forward", "plain tensors in and out", define_forward},
       {"generate", "text from a causal language model", define_generate},
+      {"help", "a recipe's keys and what they mean", define_help},
+      {"inspect", "what a model, adapter, run or safetensors file is", define_inspect},
+      {"merge", "base and adapters become a plain checkpoint", define_merge},
+      {"tokenize", "text to ids and back, and what a chat template makes of messages", define_tokenize},
+      {"train", "trains what a recipe says", define_train},
       {"verify", "reference cases, computed again and compared", define_verify},
   };
   return table;
@@ -82,6 +89,8 @@ Json recipe_document(const std::vector<std::string>& arguments) {
 }  // namespace graft::cli
 
 int main(int argc, char** argv) {
+  // A file that meets its limit (ulimit -f) is an error with a message, not the program's end.
+  std::signal(SIGXFSZ, SIG_IGN);
   try {
     return graft::cli::run(argc, argv);
   } catch (const graft::Error& error) {

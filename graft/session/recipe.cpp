@@ -5,6 +5,8 @@
 
 #include "graft/base/error.h"
 #include "graft/session/session.h"
+#include "graft/session/train_defaults.h"
+#include "graft/tasks/registry.h"
 
 namespace graft {
 namespace {
@@ -26,6 +28,36 @@ Json one_method(const Json& method) {
     throw UsageError("method.name", "missing, expected a method's name, for example lora");
   }
   return method;
+}
+
+/// Makes the mappings that defaults go into; `document` may move its parts only here.
+void make_parts(Json& document) {
+  for (const char* key : {"model", "task", "data", "train"}) {
+    if (!document.contains(key) || document[key].is_null()) document[key] = Json::object();
+    if (!document[key].is_object()) fail_value(document[key], key, "a mapping");
+  }
+}
+
+bool names_scratch(const Json& model) {
+  const auto scratch = model.find("from_scratch");
+  return scratch != model.end() && scratch->is_object() && scratch->contains("config");
+}
+
+void fill_in_defaults(Json& document) {
+  make_parts(document);
+  Json& task = document["task"];
+  if (!task.contains("name")) task["name"] = Recipe{}.task["name"];
+  std::string task_name, method = "lora";
+  read_value(task["name"], task_name, "task.name");
+  if (document.contains("method")) method = document["method"]["name"].get<std::string>();
+  apply_preset(task, document["data"]);
+  Json& train = document["train"];
+  const Json defaults = train_defaults(task_name, method, names_scratch(document["model"]));
+  for (const auto& [key, value] : defaults.items()) {
+    // A count of warm-up steps says more than a share.
+    if (key == "warmup_ratio" && train.contains("warmup_steps")) continue;
+    if (!train.contains(key)) train[key] = value;
+  }
 }
 
 /// What a run may change when it goes on.
@@ -68,6 +100,7 @@ Recipe read_recipe(Json document) {
   expand(document, "model", "path");
   expand(document, "task", "name");
   if (document.contains("method")) document["method"] = one_method(document["method"]);
+  fill_in_defaults(document);
   auto recipe = read_fields<Recipe>(document, "recipe");
   if (recipe.model.path.empty() && !recipe.from_scratch()) {
     throw UsageError("model.path", "missing, expected a model's folder (or model.from_scratch.config)");
@@ -80,7 +113,22 @@ Recipe read_recipe(Json document) {
 
 Json recipe_document(const Recipe& recipe) { return write_fields(recipe); }
 
-std::vector<FieldHelp> recipe_help() { return describe_fields<Recipe>(); }
+std::vector<FieldHelp> recipe_help() {
+  std::vector<FieldHelp> rows;
+  for (FieldHelp& row : describe_fields<Recipe>()) {
+    const bool is_task = row.path == "task";
+    rows.push_back(std::move(row));
+    if (!is_task) continue;
+    for (const TaskKind& kind : task_kinds()) {
+      for (FieldHelp& key : kind.help()) {
+        if (key.path == "task.name") continue;
+        key.help = fmt::format("({}) {}", kind.name, key.help);
+        rows.push_back(std::move(key));
+      }
+    }
+  }
+  return rows;
+}
 
 std::string help_text(const std::string& key) {
   const std::vector<FieldHelp> rows = recipe_help();

@@ -8,6 +8,7 @@
 
 #include "graft/base/fields.h"
 #include "graft/base/json.h"
+#include "graft/tasks/data_config.h"
 #include "graft/train/train_config.h"
 
 namespace graft {
@@ -44,7 +45,7 @@ struct Recipe {
   ModelConfig model;
   Json method = {{"name", "lora"}};
   Json task = {{"name", "sequence_classification"}};
-  Json data = Json::object();
+  DataConfig data;
   TrainConfig train;
   std::filesystem::path output;
 
@@ -53,7 +54,7 @@ struct Recipe {
     visit("model", self.model, "what is adapted");
     visit("method", self.method, "name of the method, and its keys as PEFT names them");
     visit("task", self.task, "name of the task, and its keys");
-    visit("data", self.data, "files: train, validation, test");
+    visit("data", self.data, "files, and how they are read");
     visit("train", self.train, "how it is trained");
     visit("output", self.output, "folder of the run");
   }
@@ -65,8 +66,9 @@ struct Recipe {
   at::ScalarType save_dtype() const;
 };
 
-/// Reads a document strictly; `model`, `method` and `task` may also be a plain name. Errors: UsageError (an
-/// unknown key with the nearest known ones, a missing model, a wrong value).
+/// Reads a document strictly; `model`, `method` and `task` may also be a plain name. Presets and defaults
+/// that depend on task and method are filled in. Errors: UsageError (an unknown key with the nearest known
+/// ones, a missing model, a wrong value).
 Recipe read_recipe(Json document);
 /// The effective recipe, every key; read_recipe reads it back as the same.
 Json recipe_document(const Recipe& recipe);

@@ -4,26 +4,10 @@
 
 #include "graft/base/error.h"
 #include "graft/peft/adapter.h"
+#include "graft/session/adapter_head.h"
+#include "graft/session/weighted_merge.h"
 
 namespace graft {
-namespace {
-
-/// Merges `adapter` with its weight: every base tensor moves by weight · (merged - base).
-void merge_weighted(const Adapter& adapter, Model& model, double weight) {
-  std::vector<Tensor> before;
-  const auto parameters = model.named_parameters();
-  for (const auto& [name, parameter] : parameters) before.push_back(parameter->base);
-  merge(adapter, model);
-  if (weight == 1) return;
-  for (size_t i = 0; i < parameters.size(); ++i) {
-    Tensor& base = parameters[i].second->base;
-    if (base.is_same(before[i])) continue;
-    const Tensor old = before[i].to(at::kFloat);
-    base = (old + weight * (base.to(at::kFloat) - old)).to(base.scalar_type());
-  }
-}
-
-}  // namespace
 
 AdapterChoice adapter_choice(const std::string& text) {
   const size_t at = text.rfind('@');
@@ -40,8 +24,14 @@ AdapterChoice adapter_choice(const std::string& text) {
 Session Session::open(const SessionOptions& options) {
   Session session;
   session.folder_ = options.model;
-  session.model_ = load_model(Checkpoint::open(options.model), options.load);
-  session.chat_template_ = ChatTemplate::open(options.model);
+  LoadOptions load = options.load;
+  for (const AdapterChoice& choice : options.adapters) load = with_adapter_head(load, choice.folder);
+  session.model_ = load_model(Checkpoint::open(options.model), load);
+  // A chat form that an adapter was trained with lies beside it.
+  for (const AdapterChoice& choice : options.adapters) {
+    if (!session.chat_template_) session.chat_template_ = ChatTemplate::open(choice.folder);
+  }
+  if (!session.chat_template_) session.chat_template_ = ChatTemplate::open(options.model);
   const bool merged = options.merged || options.adapters.size() > 1 ||
                       (options.adapters.size() == 1 && options.adapters[0].weight != 1);
   for (const AdapterChoice& choice : options.adapters) {
