@@ -80,7 +80,10 @@ class T5Attention : public Module {
   }
 
   /// [H, 2R + 1] float32: what each distance adds to the scores; the first block's counts for all.
-  Tensor distance_bias() const { return relative_->forward(buckets_).to(at::kFloat).t().contiguous(); }
+  Tensor distance_bias() const {
+    const Tensor bias = relative_->forward(buckets_);
+    return (bias.scalar_type() == at::kDouble ? bias : bias.to(at::kFloat)).t().contiguous();
+  }
 
   /// Within the stack.
   Tensor forward(const Tensor& x, const LayerPass& pass, const Tensor& bias) const {

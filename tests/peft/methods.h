@@ -1,0 +1,41 @@
+// The methods that the laws are tested on, one row each: a later method joins by one more.
+#pragma once
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "graft/peft/adapter.h"
+#include "tests/models/tiny.h"
+
+namespace graft::test {
+
+struct MethodRow {
+  const char* name;
+  const char* config;    // as in a recipe, JSON
+  bool identity = true;  // a fresh adapter changes nothing
+  bool merges = true;    // there is a merged form
+  bool adapter = true;   // hooks beside the base: a count formula per linear holds, another base is refused
+  /// Trained numbers at one adapted linear; empty: not counted here.
+  std::function<int64_t(int64_t in, int64_t out)> count = {};
+  /// Model types (first word of the tiny model's name) that the method has nothing to train in.
+  std::vector<std::string> refuses = {};
+};
+
+inline void PrintTo(const MethodRow& row, std::ostream* out) { *out << row.name; }
+inline void PrintTo(const Tiny& tiny, std::ostream* out) { *out << tiny.name; }
+
+const std::vector<MethodRow>& method_rows();
+
+/// The row's adapter for a model; families without default targets get all linears.
+Adapter fresh_adapter(const MethodRow& row, Model& model);
+
+/// Moves every trained tensor by seeded noise, so that nothing is zero or one.
+void move_tensors(const Adapter& adapter, double noise = 0.2);
+
+/// The model's answer: logits of all rows, or of the sequences' heads; hidden rows without a head.
+Tensor answer(Model& model, const Adapter* adapter, const Batch& batch);
+
+}  // namespace graft::test
