@@ -17,8 +17,7 @@ struct MethodRow {
   const char* config;    // as in a recipe, JSON
   bool identity = true;  // a fresh adapter changes nothing
   bool merges = true;    // there is a merged form
-  bool adapter = true;   // hooks beside the base: a count formula per linear holds, another base is refused
-  /// Trained numbers at one adapted linear; empty: not counted here.
+  bool targets = true;   // acts inside targeted maps
   std::function<int64_t(int64_t in, int64_t out)> count = {};
   /// Model types (first word of the tiny model's name) that the method has nothing to train in.
   std::vector<std::string> refuses = {};

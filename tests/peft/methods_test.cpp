@@ -20,14 +20,14 @@ const std::vector<MethodRow>& method_rows() {
       {.name = "lora_bias_all", .config = R"({"name": "lora", "r": 3, "lora_alpha": 7, "bias": "all"})"},
       {.name = "lora_tokens",
        .config = R"({"name": "lora", "r": 3, "lora_alpha": 7, "trainable_token_indices": [2, 5, 17, 60]})"},
-      {.name = "full", .config = R"({"name": "full"})", .adapter = false},
+      {.name = "full", .config = R"({"name": "full"})", .targets = false},
       {.name = "bitfit",
        .config = R"({"name": "bitfit"})",
-       .adapter = false,
+       .targets = false,
        .refuses = {"llama", "t5", "mt5", "mistral", "qwen3", "phi3"}},
-      {.name = "did", .config = R"({"name": "did", "d": 40})"},
-      {.name = "said", .config = R"({"name": "said", "d": 60})"},
-      {.name = "layernorm", .config = R"({"name": "layernorm"})", .adapter = false},
+      {.name = "did", .config = R"({"name": "did", "d": 40})", .targets = false},
+      {.name = "said", .config = R"({"name": "said", "d": 90})", .targets = false},
+      {.name = "layernorm", .config = R"({"name": "layernorm"})", .targets = false},
   };
   return rows;
 }
@@ -35,7 +35,7 @@ const std::vector<MethodRow>& method_rows() {
 Adapter fresh_adapter(const MethodRow& row, Model& model) {
   Json config = parse_json(row.config, row.name);
   const TuningMethod& method = tuning_method(config.at("name").get<std::string>());
-  if (row.adapter && model.info().model_type == "phi3" && !config.contains("target_modules")) {
+  if (row.targets && model.info().model_type == "phi3" && !config.contains("target_modules")) {
     config["target_modules"] = "all-linear";  // PEFT has no default for it
   }
   return method.create(config, model, 11);
