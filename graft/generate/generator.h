@@ -16,12 +16,12 @@ namespace graft {
 
 struct GenerateConfig {
   int64_t max_new_tokens = 128;
-  std::vector<int64_t> eos;       // ids that end an answer; each is the answer's last id
-  std::vector<std::string> stop;  // the text ends before the first of these
-  int64_t batch_size = 16;        // prompts worked on together
+  std::vector<int64_t> eos{};       // ids that end an answer; each is the answer's last id
+  std::vector<std::string> stop{};  // the text ends before the first of these
+  int64_t batch_size = 16;          // prompts worked on together
   bool continues_prompt =
       true;  // decode as going on from the prompt (its spaces count), not as a text of its own
-  SamplingConfig sampling;
+  SamplingConfig sampling{};
 };
 
 enum class Finish { eos, stop, length, interrupted };
@@ -36,8 +36,8 @@ struct Generated {
 
 /// What the caller hears meanwhile; both may be empty.
 struct GenerateEvents {
-  std::function<void(size_t prompt, std::string_view text)> on_text;
-  std::function<bool()> stop;  // asked before each pass
+  std::function<void(size_t prompt, std::string_view text)> on_text{};
+  std::function<bool()> stop{};  // asked before each pass
 };
 
 class Generator {
