@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "graft/peft/adapter.h"
+#include "graft/peft/default_targets.h"
 #include "graft/peft/method_config.h"
 
 namespace graft {
@@ -45,6 +46,17 @@ class AdapterBuilder {
   void train_saved_modules(const std::vector<std::string>& names);
   /// bias: "none", "all", or "…_only" for the biases of `targets`.
   void train_biases(const std::string& bias, const Targets& targets);
+  /// The targets of a config, the family's default where it names none; writes the names into the adapter's
+  /// config.
+  template <class Config>
+  Targets find(Config& config, TargetColumn column) {
+    if (config.target_modules.is_null())
+      config.target_modules = default_targets(column, model_.info().model_type);
+    const Targets targets = find_targets(model_, rules_of(config));
+    const bool all = is_all_linear(config.target_modules);
+    this->config()["target_modules"] = all ? resolved_targets(model_, targets) : config.target_modules;
+    return targets;
+  }
   /// fan_in_fan_out says how the targets' files lie: PEFT corrects it by the layers' type, and so does this.
   void set_fan_in_fan_out(const Targets& targets);
 

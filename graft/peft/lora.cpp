@@ -5,7 +5,7 @@
 #include "graft/base/error.h"
 #include "graft/base/log.h"
 #include "graft/peft/builder.h"
-#include "graft/peft/default_targets.h"
+#include "graft/peft/dora.h"
 #include "graft/peft/lora_layer.h"
 #include "graft/peft/trainable_tokens.h"
 
@@ -98,7 +98,14 @@ void adapt(AdapterBuilder& builder, const LoraConfig& config, const std::string&
     lora.bias = builder.train(
         key, random_b ? builder.uniform(key, {linear.out()}, rank_bound) : builder.zeros({linear.out()}));
   }
-  builder.hook(path, std::shared_ptr<LinearHook>(std::make_shared<LoraLinear>(lora)));
+  if (!config.use_dora) {
+    builder.hook(path, std::shared_ptr<LinearHook>(std::make_shared<LoraLinear>(lora)));
+    return;
+  }
+  const Tensor norms =
+      builder.from_file() ? builder.zeros({linear.out()}) : dora_norms(linear.weight->base, lora);
+  const Tensor magnitude = builder.train(file_key(path + ".lora_magnitude_vector"), norms);
+  builder.hook(path, std::shared_ptr<LinearHook>(std::make_shared<DoraLinear>(lora, magnitude)));
 }
 
 void adapt(AdapterBuilder& builder, const LoraConfig& config, const std::string& path,
@@ -113,7 +120,14 @@ void adapt(AdapterBuilder& builder, const LoraConfig& config, const std::string&
   lora.a = builder.train(
       a, random_a ? builder.normal(a, {r, embedding.rows()}, 1) : builder.zeros({r, embedding.rows()}));
   lora.b = builder.train(b, builder.normal(b, {embedding.dim(), r}, 1));
-  builder.hook(path, std::shared_ptr<EmbeddingHook>(std::make_shared<LoraEmbedding>(lora)));
+  if (!config.use_dora) {
+    builder.hook(path, std::shared_ptr<EmbeddingHook>(std::make_shared<LoraEmbedding>(lora)));
+    return;
+  }
+  const Tensor norms =
+      builder.from_file() ? builder.zeros({embedding.dim()}) : dora_norms(embedding.weight->base.t(), lora);
+  const Tensor magnitude = builder.train(file_key(path + ".lora_magnitude_vector"), norms);
+  builder.hook(path, std::shared_ptr<EmbeddingHook>(std::make_shared<DoraEmbedding>(lora, magnitude)));
 }
 
 /// PEFT saves the base's table beside the update where a target bears one of these two names.
@@ -140,16 +154,10 @@ void warn_unused_patterns(const char* name, const Json& patterns, const Targets&
 Adapter create(const Json& given, Model& model, uint64_t seed) {
   ConfigSource source(given);
   LoraConfig config = read_method_config<LoraConfig>(source, kLora.peft_type, model);
-  if (config.use_dora) throw UsageError("use_dora", "true, expected false: DoRA is not implemented");
+  if (config.use_dora && config.lora_bias)
+    throw UsageError("lora_bias", "with use_dora, expected one of them");
   AdapterBuilder builder(kLora, source, model, seed);
-  if (config.target_modules.is_null()) {
-    config.target_modules = default_targets(TargetColumn::lora, model.info().model_type);
-    builder.config()["target_modules"] = config.target_modules;
-  }
-  const Targets targets = find_targets(model, config.rules());
-  if (is_all_linear(config.target_modules)) {
-    builder.config()["target_modules"] = resolved_targets(model, targets);
-  }
+  const Targets targets = builder.find(config, TargetColumn::lora);
   builder.set_fan_in_fan_out(targets);
   for (const auto& [path, linear] : targets.linears) {
     adapt(builder, config, path, *linear);

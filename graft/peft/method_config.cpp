@@ -92,11 +92,6 @@ std::vector<std::string> saved_modules(const Json& modules_to_save,
   return names;
 }
 
-TargetRules TargetedConfig::rules() const {
-  return {target_modules, exclude_modules, layers_to_transform, layers_pattern,
-          saved_modules(modules_to_save, task_type)};
-}
-
 Json complete_config(const Json& given, Json defaults, const std::string& peft_type, const Model& model) {
   Json out = std::move(defaults);
   out.update(given);

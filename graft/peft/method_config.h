@@ -35,22 +35,45 @@ struct CommonConfig {
   }
 };
 
-/// Keys of the methods that act inside linears and embeddings.
-struct TargetedConfig : CommonConfig {
-  Json target_modules, exclude_modules, layers_to_transform, layers_pattern, modules_to_save;
+/// Keys of the methods that act on chosen modules; a method's config takes those parts that PEFT's has.
+struct TargetKeys {
+  Json target_modules, modules_to_save;
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
-    CommonConfig::fields(self, visit);
     visit(
         "target_modules", self.target_modules,
         "what is adapted: a list of names, a regular expression, or all-linear; null: the family's default");
-    visit("exclude_modules", self.exclude_modules, "what is not: names, or a regular expression");
-    visit("layers_to_transform", self.layers_to_transform, "only these layers");
-    visit("layers_pattern", self.layers_pattern, "name of the list of layers");
     visit("modules_to_save", self.modules_to_save, "modules trained whole beside the adapter");
   }
-  TargetRules rules() const;
+};
+struct ExcludeKeys {
+  Json exclude_modules;
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor& visit) {
+    visit("exclude_modules", self.exclude_modules, "what is not: names, or a regular expression");
+  }
+};
+struct LayerKeys {
+  Json layers_to_transform, layers_pattern;
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor& visit) {
+    visit("layers_to_transform", self.layers_to_transform, "only these layers");
+    visit("layers_pattern", self.layers_pattern, "name of the list of layers");
+  }
+};
+
+/// All of them.
+struct TargetedConfig : CommonConfig, TargetKeys, ExcludeKeys, LayerKeys {
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor& visit) {
+    CommonConfig::fields(self, visit);
+    TargetKeys::fields(self, visit);
+    ExcludeKeys::fields(self, visit);
+    LayerKeys::fields(self, visit);
+  }
 };
 
 /// True for a config that was read from a file: it names its method.
@@ -59,6 +82,20 @@ bool is_file_config(const Json& config);
 /// modules_to_save as a list; what the task type adds to it included.
 std::vector<std::string> saved_modules(const Json& modules_to_save,
                                        const std::optional<std::string>& task_type);
+
+/// The rules that a config's keys make.
+template <class Config>
+TargetRules rules_of(const Config& config) {
+  TargetRules rules;
+  rules.target_modules = config.target_modules;
+  rules.modules_to_save = saved_modules(config.modules_to_save, config.task_type);
+  if constexpr (requires { config.exclude_modules; }) rules.exclude_modules = config.exclude_modules;
+  if constexpr (requires { config.layers_to_transform; }) {
+    rules.layers_to_transform = config.layers_to_transform;
+    rules.layers_pattern = config.layers_pattern;
+  }
+  return rules;
+}
 
 /// PEFT's task type for a head; nullptr where it has none.
 const char* task_type_of(HeadKind head);
