@@ -1,8 +1,14 @@
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
+#include <sstream>
 #include <unordered_set>
+#include <utility>
+#include <vector>
 
 #include "graft/base/error.h"
 #include "graft/base/file.h"
@@ -13,7 +19,7 @@
 namespace graft {
 namespace {
 
-constexpr int kMaxDepth = 200;
+constexpr size_t kMaxDepth = 200;
 /// Aliases of aliases grow exponentially: a small file must not fill the memory.
 constexpr int64_t kMaxNodes = 1'000'000;
 
@@ -67,56 +73,114 @@ std::optional<Json> plain_value(const std::string& text) {
   return {};
 }
 
-class Converter {
+/// Builds the document from the parser's events; its node graph is not needed, and its loader can loop for
+/// ever.
+class YamlBuilder : public YAML::EventHandler {
  public:
-  explicit Converter(std::string_view where) : where_(where) {}
+  explicit YamlBuilder(std::string_view where) : where_(where) {}
 
-  Json convert(const YAML::Node& node, int depth) {
-    if (depth > kMaxDepth) fail(node, fmt::format("nested deeper than {}", kMaxDepth));
-    if (++nodes_ > kMaxNodes) fail(node, fmt::format("more than {} values (aliases repeat them)", kMaxNodes));
-    if (!is_one_of(node.Tag(), {"", "?", "!"})) fail(node, "tags are not taken: " + node.Tag());
-    switch (node.Type()) {
-      case YAML::NodeType::Scalar:
-        return scalar(node);
-      case YAML::NodeType::Sequence: {
-        Json list = Json::array();
-        for (const YAML::Node& item : node) list.push_back(convert(item, depth + 1));
-        return list;
-      }
-      case YAML::NodeType::Map:
-        return mapping(node, depth);
-      default:
-        return nullptr;
-    }
+  void OnDocumentStart(const YAML::Mark&) override {}
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
+    if (expects_key()) return set_key(mark, "null");
+    add(mark, nullptr, anchor, 1);
   }
+  void OnAlias(const YAML::Mark& mark, YAML::anchor_t anchor) override {
+    const auto found = anchors_.find(anchor);
+    if (found == anchors_.end()) fail(mark, "an alias inside what it names");
+    if (expects_key()) fail(mark, "a key must be plain text");
+    add(mark, found->second.value, 0, found->second.nodes);
+  }
+  void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                const std::string& text) override {
+    check_tag(mark, tag);
+    if (expects_key()) return set_key(mark, text);
+    if (tag == "!") return add(mark, text, anchor, 1);  // quoted, or a block
+    const std::optional<Json> value = plain_value(text);
+    if (!value) fail(mark, "number out of range: " + text);
+    add(mark, *value, anchor, 1);
+  }
+  void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                       YAML::EmitterStyle::value) override {
+    open(mark, tag, anchor, Json::array());
+  }
+  void OnSequenceEnd() override { close(); }
+  void OnMapStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                  YAML::EmitterStyle::value) override {
+    open(mark, tag, anchor, Json::object());
+  }
+  void OnMapEnd() override { close(); }
+
+  Json document;
 
  private:
-  [[noreturn]] void fail(const YAML::Node& node, std::string_view what) const {
-    throw DataError(fmt::format("{}:{}:{}", where_, node.Mark().line + 1, node.Mark().column + 1), "{}",
-                    what);
+  struct Open {
+    Json value;
+    YAML::Mark mark;
+    YAML::anchor_t anchor;
+    int64_t nodes = 1;
+    bool has_key = false;
+    std::string key{};
+    std::unordered_set<std::string> keys{};
+  };
+  struct Anchored {
+    Json value;
+    int64_t nodes;
+  };
+
+  [[noreturn]] void fail(const YAML::Mark& mark, std::string_view what) const {
+    throw DataError(fmt::format("{}:{}:{}", where_, mark.line + 1, mark.column + 1), "{}", what);
+  }
+  void check_tag(const YAML::Mark& mark, const std::string& tag) const {
+    if (!is_one_of(tag, {"", "?", "!"})) fail(mark, "tags are not taken: " + tag);
+  }
+  bool expects_key() const {
+    return !open_.empty() && open_.back().value.is_object() && !open_.back().has_key;
   }
 
-  Json scalar(const YAML::Node& node) const {
-    if (node.Tag() == "!") return node.Scalar();  // quoted, or a block
-    const std::optional<Json> value = plain_value(node.Scalar());
-    if (!value) fail(node, "number out of range: " + node.Scalar());
-    return *value;
+  void set_key(const YAML::Mark& mark, const std::string& key) {
+    if (!open_.back().keys.insert(key).second) fail(mark, "key twice in one mapping: " + key);
+    open_.back().key = key;
+    open_.back().has_key = true;
   }
 
-  Json mapping(const YAML::Node& node, int depth) {
-    Json object = Json::object();
-    std::unordered_set<std::string> keys;
-    for (const auto& pair : node) {
-      if (!pair.first.IsScalar() && !pair.first.IsNull()) fail(pair.first, "a key must be plain text");
-      const std::string key = pair.first.IsNull() ? "null" : pair.first.Scalar();
-      if (!keys.insert(key).second) fail(pair.first, "key twice in one mapping: " + key);
-      object.get_ref<Json::object_t&>().emplace_back(key, convert(pair.second, depth + 1));
+  void open(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, Json value) {
+    check_tag(mark, tag);
+    if (expects_key()) fail(mark, "a key must be plain text");
+    if (open_.size() == kMaxDepth) fail(mark, fmt::format("nested deeper than {}", kMaxDepth));
+    open_.push_back({std::move(value), mark, anchor});
+  }
+
+  void close() {
+    Open done = std::move(open_.back());
+    open_.pop_back();
+    add(done.mark, std::move(done.value), done.anchor, done.nodes);
+  }
+
+  void add(const YAML::Mark& mark, Json value, YAML::anchor_t anchor, int64_t nodes) {
+    if (open_.empty()) {
+      document = std::move(value);
+      return;
     }
-    return object;
+    if (anchor != 0) anchors_.insert_or_assign(anchor, Anchored{value, nodes});
+    Open& parent = open_.back();
+    parent.nodes += nodes;
+    total_ += nodes;
+    if (std::max(total_, parent.nodes) > kMaxNodes) {
+      fail(mark, fmt::format("more than {} values (aliases repeat them)", kMaxNodes));
+    }
+    if (parent.value.is_array()) {
+      parent.value.get_ref<Json::array_t&>().push_back(std::move(value));
+    } else {
+      parent.value.get_ref<Json::object_t&>().emplace_back(std::move(parent.key), std::move(value));
+      parent.has_key = false;
+    }
   }
 
   std::string_view where_;
-  int64_t nodes_ = 0;
+  std::vector<Open> open_;
+  std::map<YAML::anchor_t, Anchored> anchors_;
+  int64_t total_ = 0;
 };
 
 /// Plain where it reads back as the same string, else double quotes as JSON has them.
@@ -172,10 +236,13 @@ void print(const Json& node, size_t indent, std::string& out) {
 Json parse_yaml(std::string_view text, std::string_view where) {
   if (const auto offset = first_invalid_utf8(text)) throw DataError(where, "not UTF-8: byte {}", *offset);
   try {
-    const std::vector<YAML::Node> documents = YAML::LoadAll(std::string(text));
-    if (documents.empty()) return nullptr;
-    if (documents.size() > 1) throw DataError(where, "{} YAML documents, expected one", documents.size());
-    return Converter(where).convert(documents[0], 0);
+    std::istringstream stream{std::string(text)};
+    YAML::Parser parser(stream);
+    YamlBuilder builder(where);
+    parser.HandleNextDocument(builder);
+    YamlBuilder rest(where);
+    if (parser.HandleNextDocument(rest)) throw DataError(where, "more than one YAML document, expected one");
+    return std::move(builder.document);
   } catch (const YAML::Exception& error) {
     throw DataError(fmt::format("{}:{}:{}", where, error.mark.line + 1, error.mark.column + 1),
                     "not YAML: {}", error.msg);

@@ -87,10 +87,23 @@ TEST(ParseYaml, SaysWhatIsWrongAndWhere) {
   EXPECT_EQ(yaml_error("a: !!str 1\n"), "[a.yaml:1:4] tags are not taken: tag:yaml.org,2002:str");
   EXPECT_TRUE(contains(yaml_error("a: !x {}\n"), "tags are not taken: !x"));
   EXPECT_TRUE(contains(yaml_error("? [a]\n: 1\n"), "a key must be plain text"));
-  EXPECT_TRUE(contains(yaml_error("a\n---\nb\n"), "2 YAML documents, expected one"));
+  EXPECT_TRUE(contains(yaml_error("a\n---\nb\n"), "more than one YAML document, expected one"));
   EXPECT_TRUE(contains(yaml_error("a: 1e999\n"), "number out of range: 1e999"));
   EXPECT_TRUE(contains(yaml_error("a: \xff\n"), "not UTF-8: byte 3"));
   EXPECT_TRUE(contains(yaml_error("a: *nobody\n"), "not YAML"));
+}
+
+TEST(ParseYaml, EndsWhateverTheTextIs) {
+  // The parser stands still before these tokens.
+  EXPECT_THROW(parse_yaml("[2a*],?\n", "test"), DataError);
+  EXPECT_THROW(parse_yaml("a: 1\n]", "test"), DataError);
+}
+
+TEST(ParseYaml, AliasesRepeatWhatIsDone) {
+  EXPECT_EQ(parse_yaml("a: &x [1, &y b]\nc: *x\nd: {e: *y}\n", "test").dump(),
+            R"({"a":[1,"b"],"c":[1,"b"],"d":{"e":"b"}})");
+  EXPECT_EQ(yaml_error("a: &x [1, *x]\n"), "[a.yaml:1:11] an alias inside what it names");
+  EXPECT_EQ(yaml_error("a: &x b\n*x : 1\n"), "[a.yaml:2:1] a key must be plain text");
 }
 
 TEST(ParseYaml, BoundsWhatASmallFileCanBecome) {
