@@ -15,11 +15,20 @@ std::optional<std::string> template_text(const Json& value) {
   if (value.is_string()) return value.get<std::string>();
   if (!value.is_array()) return std::nullopt;
   for (const Json& entry : value) {
-    if (entry.is_object() && entry.value("name", Json()) == "default" && entry.value("template", Json()).is_string()) {
+    if (entry.is_object() && entry.value("name", Json()) == "default" &&
+        entry.value("template", Json()).is_string()) {
       return entry["template"].get<std::string>();
     }
   }
   return std::nullopt;
+}
+
+Json named_tokens(const TokenizerConfig& config) {
+  Json variables = Json::object();
+  for (const auto& [name, text] : config.named) {
+    if (!text.empty()) variables[name] = text;
+  }
+  return variables;
 }
 
 }  // namespace
@@ -36,11 +45,11 @@ std::optional<ChatTemplate> ChatTemplate::open(const std::filesystem::path& fold
     source = template_text(config.document.value("chat_template", Json()));
   }
   if (!source) return std::nullopt;
-  Json variables = Json::object();
-  for (const auto& [name, text] : config.named) {
-    if (!text.empty()) variables[name] = text;
-  }
-  return ChatTemplate(std::move(*source), std::move(variables));
+  return ChatTemplate(std::move(*source), named_tokens(config));
+}
+
+Json ChatTemplate::special_tokens(const std::filesystem::path& folder) {
+  return named_tokens(TokenizerConfig::open(folder));
 }
 
 std::string ChatTemplate::render(const Request& request) const {

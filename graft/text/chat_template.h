@@ -1,4 +1,5 @@
-// Messages to text by a model's Jinja chat template (minijinja with Python's methods), as transformers renders it.
+// Messages to text by a model's Jinja chat template (minijinja with Python's methods), as transformers
+// renders it.
 #pragma once
 #include <filesystem>
 #include <optional>
@@ -10,15 +11,18 @@ namespace graft {
 
 class ChatTemplate {
  public:
-  /// The template of a model's folder: chat_template.jinja, else tokenizer_config.json's chat_template (a string, or the list's "default").
-  /// Its special tokens (bos_token, …) become variables. Nothing where the model has none.
+  /// The template of a model's folder: chat_template.jinja, else tokenizer_config.json's chat_template (a
+  /// string, or the list's "default"). Its special tokens (bos_token, …) become variables. Nothing where the
+  /// model has none.
   static std::optional<ChatTemplate> open(const std::filesystem::path& folder);
+  /// The special tokens that the folder's files name, as a template sees them: {"bos_token": …}.
+  static Json special_tokens(const std::filesystem::path& folder);
   /// `variables`: special tokens the template sees.
   ChatTemplate(std::string source, Json variables);
 
   struct Request {
     Json messages;  // [{"role", "content", …}]
-    Json tools;     // null: none
+    Json tools = nullptr;  // null: none
     bool add_generation_prompt = false;
     Json extra = Json::object();  // further variables
   };

@@ -36,7 +36,8 @@ class CrateModel : public TokenModel {
     OwnedText error;
     tokenizer_.reset(textkit_tokenizer_open(borrow(json), error.place()));
     if (!tokenizer_) {
-      throw DataError(where_, "no tokenizer can be made of it: {}; is the file whole?", one_line(error.take()));
+      throw DataError(where_, "no tokenizer can be made of it: {}; is the file whole?",
+                      one_line(error.take()));
     }
   }
 
@@ -45,7 +46,8 @@ class CrateModel : public TokenModel {
     borrowed.reserve(inputs.size());
     for (const TextInput& input : inputs) {
       const std::string_view pair = input.pair ? std::string_view(*input.pair) : std::string_view();
-      borrowed.push_back({borrow(input.text), borrow(pair), input.pair.has_value(), input.add_special_tokens});
+      borrowed.push_back(
+          {borrow(input.text), borrow(pair), input.pair.has_value(), input.add_special_tokens});
     }
     OwnedText error;
     const std::unique_ptr<textkit_encodings, FreeEncodings> encodings(
@@ -61,7 +63,8 @@ class CrateModel : public TokenModel {
 
   std::string decode(const std::vector<int64_t>& ids, bool skip_special_tokens) const override {
     OwnedText out, error;
-    if (!textkit_decode(tokenizer_.get(), ids.data(), ids.size(), skip_special_tokens, out.place(), error.place())) {
+    if (!textkit_decode(tokenizer_.get(), ids.data(), ids.size(), skip_special_tokens, out.place(),
+                        error.place())) {
       throw DataError("decode", "{}", one_line(error.take()));
     }
     return out.take();

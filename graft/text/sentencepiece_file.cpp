@@ -28,11 +28,20 @@ class Message {
     const uint64_t tag = varint();
     field = {tag >> 3, 0, {}};
     switch (tag & 7) {
-      case 0: field.value = varint(); break;
-      case 1: field.bytes = take(8); break;
-      case 2: field.bytes = take(varint()); break;
-      case 5: field.bytes = take(4); break;
-      default: fail();
+      case 0:
+        field.value = varint();
+        break;
+      case 1:
+        field.bytes = take(8);
+        break;
+      case 2:
+        field.bytes = take(varint());
+        break;
+      case 5:
+        field.bytes = take(4);
+        break;
+      default:
+        fail();
     }
     if (field.number == 0) fail();
     return true;
@@ -94,7 +103,8 @@ void read_normalizer(std::string_view bytes, const std::string& where, SentenceP
   }
 }
 
-/// The map is a double-array trie with the texts it points to behind; SentencePiece follows its offsets unchecked.
+/// The map is a double-array trie with the texts it points to behind; SentencePiece follows its offsets
+/// unchecked.
 void check_character_map(const std::string& map, const std::string& where) {
   if (map.empty()) return;
   const auto fail = [&] { throw DataError(where, "the normalizer's character map is broken"); };
@@ -126,9 +136,11 @@ void check_pieces(const SentencePieceFile& file, const std::string& where) {
     if (piece.text.empty() || piece.text.find('\0') != std::string::npos || first_invalid_utf8(piece.text)) {
       throw DataError(where, "piece {}: its text is empty or not UTF-8", i);
     }
-    if (!seen.insert(piece.text).second) throw DataError(where, "piece {}: \"{}\" is there twice", i, piece.text);
+    if (!seen.insert(piece.text).second)
+      throw DataError(where, "piece {}: \"{}\" is there twice", i, piece.text);
     if (!std::isfinite(piece.score)) throw DataError(where, "piece {}: its score is not a number", i);
-    if (piece.kind < Kind::kNormal || piece.kind > Kind::kByte) throw DataError(where, "piece {}: unknown kind", i);
+    if (piece.kind < Kind::kNormal || piece.kind > Kind::kByte)
+      throw DataError(where, "piece {}: unknown kind", i);
     unknown += piece.kind == Kind::kUnknown;
   }
   if (unknown != 1) throw DataError(where, "pieces for unknown text: {}, expected 1", unknown);

@@ -15,7 +15,8 @@ struct Merge {
 };
 
 size_t code_points(std::string_view text) {
-  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xc0) != 0x80; }));
+  return static_cast<size_t>(
+      std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xc0) != 0x80; }));
 }
 
 /// Runs of spaces: however they are put together, the longest come out, so that they may share a score.
@@ -37,8 +38,8 @@ bool has_ranks(const SentencePieceFile& file) {
   return true;
 }
 
-/// Every way to put a piece together from two, in the order in which they apply: by score, and for one piece the longer left part
-/// first, as transformers has it.
+/// Every way to put a piece together from two, in the order in which they apply: by score, and for one piece
+/// the longer left part first, as transformers has it.
 std::vector<Merge> merges_of(const SentencePieceFile& file) {
   std::unordered_set<std::string_view> known;
   for (const auto& piece : file.pieces) {
@@ -78,7 +79,8 @@ Json normalizer_json(bool prefix) {
 }
 
 std::string model_json(const SentencePieceFile& file) {
-  Json head = {{"type", "BPE"}, {"dropout", nullptr}, {"fuse_unk", true}, {"byte_fallback", file.byte_fallback}};
+  Json head = {
+      {"type", "BPE"}, {"dropout", nullptr}, {"fuse_unk", true}, {"byte_fallback", file.byte_fallback}};
   for (const auto& piece : file.pieces) {
     if (piece.kind == Kind::kUnknown) head["unk_token"] = piece.text;
   }

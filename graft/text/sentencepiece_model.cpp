@@ -13,7 +13,8 @@ using Kind = SentencePieceFile::Kind;
 /// Finds and adds the tokens of a model's surroundings.
 class SurroundingsBuilder {
  public:
-  SurroundingsBuilder(const SentencePieceFile& file, const TokenizerConfig& config) : file_(file), config_(config) {
+  SurroundingsBuilder(const SentencePieceFile& file, const TokenizerConfig& config)
+      : file_(file), config_(config) {
     next_ = static_cast<int64_t>(file.pieces.size());
     for (size_t i = 0; i < file.pieces.size(); ++i) {
       const Kind kind = file.pieces[i].kind;
@@ -53,7 +54,8 @@ class SurroundingsBuilder {
 
  private:
   std::vector<AddedToken>::iterator find(const std::string& text) {
-    return std::find_if(around.added.begin(), around.added.end(), [&](const AddedToken& token) { return token.text == text; });
+    return std::find_if(around.added.begin(), around.added.end(),
+                        [&](const AddedToken& token) { return token.text == text; });
   }
 
   std::optional<int64_t> id_of_piece(const std::string& text) const {
@@ -89,7 +91,8 @@ void surround_bert(SurroundingsBuilder& builder) {
 void surround_llama(SurroundingsBuilder& builder, const TokenizerConfig& config) {
   TemplateShape& shape = builder.around.shape;
   std::vector<PlacedToken> eos;
-  if (builder.has("<s>") && config.flag("add_bos_token", true)) shape.before = {builder.place("bos_token", "<s>")};
+  if (builder.has("<s>") && config.flag("add_bos_token", true))
+    shape.before = {builder.place("bos_token", "<s>")};
   if (builder.has("</s>") && config.flag("add_eos_token", false)) eos = {builder.place("eos_token", "</s>")};
   shape.after = eos;
   shape.between = eos;
@@ -97,9 +100,11 @@ void surround_llama(SurroundingsBuilder& builder, const TokenizerConfig& config)
   shape.between_type = 1;
 }
 
-Surroundings surround(const std::filesystem::path& path, const SentencePieceFile& file, const TokenizerConfig& config) {
+Surroundings surround(const std::filesystem::path& path, const SentencePieceFile& file,
+                      const TokenizerConfig& config) {
   const std::string name = config.tokenizer_class(), from = path.filename().string();
-  // A model under a name of its own, with nothing beside it, is not a whole tokenizer: pieces only, as SentencePiece has it.
+  // A model under a name of its own, with nothing beside it, is not a whole tokenizer: pieces only, as
+  // SentencePiece has it.
   const bool usual = from == "tokenizer.model" || from == "spiece.model" || from == "spm.model";
   if (!usual && name.empty() && config.added.empty() && config.named.empty()) return {};
   SurroundingsBuilder builder(file, config);
@@ -118,7 +123,8 @@ Surroundings surround(const std::filesystem::path& path, const SentencePieceFile
 
 }  // namespace
 
-std::unique_ptr<TokenModel> open_sentencepiece_model(const std::filesystem::path& path, const TokenizerConfig& config) {
+std::unique_ptr<TokenModel> open_sentencepiece_model(const std::filesystem::path& path,
+                                                     const TokenizerConfig& config) {
   const std::string bytes = read_file(path), where = path.string();
   const SentencePieceFile file = SentencePieceFile::parse(bytes, where);
   Surroundings around = surround(path, file, config);

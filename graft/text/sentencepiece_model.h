@@ -1,4 +1,5 @@
-// SentencePiece models: made into a tokenizer.json where the Rust crate is exact on them, else run by SentencePiece itself.
+// SentencePiece models: made into a tokenizer.json where the Rust crate is exact on them, else run by
+// SentencePiece itself.
 #pragma once
 #include <filesystem>
 #include <memory>
@@ -14,20 +15,23 @@
 namespace graft {
 
 /// Errors: DataError (not a model, or one that lies about itself).
-std::unique_ptr<TokenModel> open_sentencepiece_model(const std::filesystem::path& path, const TokenizerConfig& config);
+std::unique_ptr<TokenModel> open_sentencepiece_model(const std::filesystem::path& path,
+                                                     const TokenizerConfig& config);
 
-/// What stands around the model's pieces: the template, and tokens that are looked for in the text before anything else.
+/// What stands around the model's pieces: the template, and tokens that are looked for in the text before
+/// anything else.
 struct Surroundings {
   TemplateShape shape;
   std::vector<AddedToken> added;  // each with an id, by id
 };
 
-/// The text of a tokenizer.json that gives the same ids; nothing where there is none: only BPE with a score of its own for every
-/// piece is a list of ranked merges, and only without a character map are the crate's normalizers exact.
+/// The text of a tokenizer.json that gives the same ids; nothing where there is none: only BPE with a score
+/// of its own for every piece is a list of ranked merges, and only without a character map are the crate's
+/// normalizers exact.
 std::optional<std::string> sentencepiece_json(const SentencePieceFile& file, const Surroundings& around);
 
 /// Runs SentencePiece on `bytes`, which `file` was read from.
-std::unique_ptr<TokenModel> run_sentencepiece(std::string_view bytes, const SentencePieceFile& file, Surroundings around,
-                                              const std::string& where);
+std::unique_ptr<TokenModel> run_sentencepiece(std::string_view bytes, const SentencePieceFile& file,
+                                              Surroundings around, const std::string& where);
 
 }  // namespace graft

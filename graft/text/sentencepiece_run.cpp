@@ -43,10 +43,12 @@ struct Segment {
 
 class RunModel : public TokenModel {
  public:
-  RunModel(std::string_view bytes, const SentencePieceFile& file, Surroundings around, const std::string& where)
+  RunModel(std::string_view bytes, const SentencePieceFile& file, Surroundings around,
+           const std::string& where)
       : around_(std::move(around)), pieces_(static_cast<int64_t>(file.pieces.size())) {
     const auto status = processor_.LoadFromSerializedProto(bytes);
-    if (!status.ok()) throw DataError(where, "SentencePiece does not take it: {}", one_line(status.ToString()));
+    if (!status.ok())
+      throw DataError(where, "SentencePiece does not take it: {}", one_line(status.ToString()));
     for (const AddedToken& token : around_.added) {
       by_text_.emplace(token.text, &token);
       by_id_.emplace(*token.id, &token);
@@ -54,8 +56,10 @@ class RunModel : public TokenModel {
     }
     for (size_t i = 0; i < file.pieces.size(); ++i) {
       kinds_.push_back(file.pieces[i].kind);
-      const bool plain = file.pieces[i].kind == Kind::kNormal && file.pieces[i].text.find("\u2581") == std::string::npos;
-      if (plain && anchor_ < 0 && decode_pieces({static_cast<int>(i)}) == file.pieces[i].text) anchor_ = static_cast<int>(i);
+      const bool plain =
+          file.pieces[i].kind == Kind::kNormal && file.pieces[i].text.find("\u2581") == std::string::npos;
+      if (plain && anchor_ < 0 && decode_pieces({static_cast<int>(i)}) == file.pieces[i].text)
+        anchor_ = static_cast<int>(i);
     }
   }
 
@@ -130,7 +134,8 @@ std::vector<Segment> RunModel::segments(std::string_view text) const {
   return out;
 }
 
-void RunModel::append_pieces(std::string_view text, size_t begin, const CodePoints& points, Encoding& out) const {
+void RunModel::append_pieces(std::string_view text, size_t begin, const CodePoints& points,
+                             Encoding& out) const {
   const sentencepiece::ImmutableSentencePieceText answer = processor_.EncodeAsImmutableProto(text);
   for (const auto& piece : answer.pieces()) {
     out.ids.push_back(piece.id());
@@ -139,14 +144,16 @@ void RunModel::append_pieces(std::string_view text, size_t begin, const CodePoin
 }
 
 void RunModel::append_text(const std::string& text, int64_t type, Encoding& out) const {
-  if (const auto wrong = first_invalid_utf8(text)) throw DataError("tokenize", "the text is not UTF-8: wrong byte at {}", *wrong);
+  if (const auto wrong = first_invalid_utf8(text))
+    throw DataError("tokenize", "the text is not UTF-8: wrong byte at {}", *wrong);
   const CodePoints points(text);
   for (const Segment& segment : segments(text)) {
     if (segment.token) {
       out.ids.push_back(*segment.token->id);
       out.offsets.emplace_back(points.at(segment.begin), points.at(segment.end));
     } else {
-      append_pieces(std::string_view(text).substr(segment.begin, segment.end - segment.begin), segment.begin, points, out);
+      append_pieces(std::string_view(text).substr(segment.begin, segment.end - segment.begin), segment.begin,
+                    points, out);
     }
   }
   out.type_ids.resize(out.ids.size(), type);
@@ -179,7 +186,8 @@ Encoding RunModel::encode_one(const TextInput& input) const {
 
 std::vector<Encoding> RunModel::encode(const std::vector<TextInput>& inputs) const {
   std::vector<Encoding> out(inputs.size());
-  const size_t most = std::max<size_t>(std::thread::hardware_concurrency(), 1), workers = std::min(most, inputs.size() / 16 + 1);
+  const size_t most = std::max<size_t>(std::thread::hardware_concurrency(), 1),
+               workers = std::min(most, inputs.size() / 16 + 1);
   std::vector<std::exception_ptr> failures(workers);
   std::atomic<size_t> next = 0;
   const auto work = [&](size_t worker) {
@@ -237,8 +245,8 @@ std::string RunModel::decode(const std::vector<int64_t>& ids, bool skip_special_
 
 }  // namespace
 
-std::unique_ptr<TokenModel> run_sentencepiece(std::string_view bytes, const SentencePieceFile& file, Surroundings around,
-                                              const std::string& where) {
+std::unique_ptr<TokenModel> run_sentencepiece(std::string_view bytes, const SentencePieceFile& file,
+                                              Surroundings around, const std::string& where) {
   return std::make_unique<RunModel>(bytes, file, std::move(around), where);
 }
 

@@ -1,4 +1,5 @@
-// What turns text into ids and back behind a Tokenizer: the Rust crate on a tokenizer.json, or SentencePiece on its own model.
+// What turns text into ids and back behind a Tokenizer: the Rust crate on a tokenizer.json, or SentencePiece
+// on its own model.
 #pragma once
 #include <memory>
 #include <optional>

@@ -14,17 +14,18 @@ struct SpecialName {
   std::vector<const char*> usual;  // looked up where no file names the token
 };
 
-const SpecialName kBos{"bos_token", {"<s>"}}, kEos{"eos_token", {"</s>"}}, kPad{"pad_token", {"[PAD]", "<pad>"}},
-    kUnk{"unk_token", {"[UNK]", "<unk>"}}, kCls{"cls_token", {"[CLS]"}}, kSep{"sep_token", {"[SEP]"}},
-    kMask{"mask_token", {"[MASK]", "<mask>"}};
+const SpecialName kBos{"bos_token", {"<s>"}}, kEos{"eos_token", {"</s>"}},
+    kPad{"pad_token", {"[PAD]", "<pad>"}}, kUnk{"unk_token", {"[UNK]", "<unk>"}},
+    kCls{"cls_token", {"[CLS]"}}, kSep{"sep_token", {"[SEP]"}}, kMask{"mask_token", {"[MASK]", "<mask>"}};
 
 std::unique_ptr<TokenModel> open_model(const std::filesystem::path& folder, const TokenizerConfig& config) {
   const std::filesystem::path json = folder / "tokenizer.json";
   if (std::filesystem::exists(json)) return open_crate_model(read_file(json), json.string());
   if (auto model = open_vocabulary_files(folder, config)) return model;
-  throw DataError(folder.string(),
-                  "no tokenizer: expected tokenizer.json, tokenizer.model, spiece.model, spm.model, vocab.txt, or "
-                  "vocab.json with merges.txt");
+  throw DataError(
+      folder.string(),
+      "no tokenizer: expected tokenizer.json, tokenizer.model, spiece.model, spm.model, vocab.txt, or "
+      "vocab.json with merges.txt");
 }
 
 bool ends_unfinished(std::string_view text) { return text.ends_with("\xEF\xBF\xBD"); }
@@ -37,7 +38,8 @@ struct Tokenizer::State {
 
   std::optional<int64_t> special_id(const SpecialName& special) const {
     const auto named = config.named.find(special.name);
-    if (named != config.named.end()) return named->second.empty() ? std::nullopt : model->token_id(named->second);
+    if (named != config.named.end())
+      return named->second.empty() ? std::nullopt : model->token_id(named->second);
     for (const char* usual : special.usual) {
       if (const auto id = model->token_id(usual)) return id;
     }
@@ -51,14 +53,17 @@ Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
 Tokenizer::~Tokenizer() = default;
 
 Tokenizer Tokenizer::open(const std::filesystem::path& folder) {
-  if (!std::filesystem::is_directory(folder)) throw DataError(folder.string(), "no such folder, expected one with a tokenizer");
+  if (!std::filesystem::is_directory(folder))
+    throw DataError(folder.string(), "no such folder, expected one with a tokenizer");
   auto state = std::make_unique<State>();
   state->config = TokenizerConfig::open(folder);
   state->model = open_model(folder, state->config);
   return Tokenizer(std::move(state));
 }
 
-Encoding Tokenizer::encode(const TextInput& input) const { return std::move(state_->model->encode({input}).front()); }
+Encoding Tokenizer::encode(const TextInput& input) const {
+  return std::move(state_->model->encode({input}).front());
+}
 
 std::vector<Encoding> Tokenizer::encode_batch(const std::vector<TextInput>& inputs) const {
   return state_->model->encode(inputs);
@@ -69,7 +74,9 @@ std::string Tokenizer::decode(const std::vector<int64_t>& ids, bool skip_special
 }
 
 int64_t Tokenizer::vocab_size() const { return state_->model->vocab_size(); }
-std::optional<int64_t> Tokenizer::token_id(std::string_view token) const { return state_->model->token_id(token); }
+std::optional<int64_t> Tokenizer::token_id(std::string_view token) const {
+  return state_->model->token_id(token);
+}
 std::optional<std::string> Tokenizer::id_token(int64_t id) const { return state_->model->id_token(id); }
 
 std::optional<int64_t> Tokenizer::bos_id() const { return state_->special_id(kBos); }
@@ -80,8 +87,9 @@ std::optional<int64_t> Tokenizer::cls_id() const { return state_->special_id(kCl
 std::optional<int64_t> Tokenizer::sep_id() const { return state_->special_id(kSep); }
 std::optional<int64_t> Tokenizer::mask_id() const { return state_->special_id(kMask); }
 
-// The decoder sees a short window of ids: what was handed out last (for spaces that depend on the left neighbour) and what
-// waits. The rules are those of the crate's DecodeStream, so that both hand out the same pieces.
+// The decoder sees a short window of ids: what was handed out last (for spaces that depend on the left
+// neighbour) and what waits. The rules are those of the crate's DecodeStream, so that both hand out the same
+// pieces.
 struct Tokenizer::Stream::State {
   const TokenModel* model;
   bool skip_special_tokens;
@@ -94,8 +102,9 @@ struct Tokenizer::Stream::State {
 
   void note_fault(int64_t id, const std::string& text) {
     fault = fmt::format(
-        "Invalid prefix encountered while decoding stream. Token ID: {}, Expected prefix: '{}', Actual string: '{}'", id,
-        prefix, text);
+        "Invalid prefix encountered while decoding stream. Token ID: {}, Expected prefix: '{}', Actual "
+        "string: '{}'",
+        id, prefix, text);
   }
 
   std::optional<std::string> next(int64_t id) {

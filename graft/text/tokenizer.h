@@ -26,8 +26,8 @@ struct TextInput {
 
 class Tokenizer {
  public:
-  /// From a folder: tokenizer.json, else tokenizer.model / spiece.model / spm.model, vocab.txt, vocab.json + merges.txt.
-  /// Stored truncation and padding are off. Errors: DataError.
+  /// From a folder: tokenizer.json, else tokenizer.model / spiece.model / spm.model, vocab.txt, vocab.json +
+  /// merges.txt. Stored truncation and padding are off. Errors: DataError.
   static Tokenizer open(const std::filesystem::path& folder);
   Tokenizer(Tokenizer&&) noexcept;
   Tokenizer& operator=(Tokenizer&&) noexcept;
@@ -43,16 +43,18 @@ class Tokenizer {
   std::optional<int64_t> token_id(std::string_view token) const;
   std::optional<std::string> id_token(int64_t id) const;
   /// Named by tokenizer_config.json / special_tokens_map.json where given ("[PAD]", "</s>", …).
-  std::optional<int64_t> bos_id() const, eos_id() const, pad_id() const, unk_id() const, cls_id() const, sep_id() const, mask_id() const;
+  std::optional<int64_t> bos_id() const, eos_id() const, pad_id() const, unk_id() const, cls_id() const,
+      sep_id() const, mask_id() const;
 
-  /// Hands out text as ids arrive, never half a character. `next` → the new text, nullopt for nothing yet. The tokenizer
-  /// must outlive it.
+  /// Hands out text as ids arrive, never half a character. `next` → the new text, nullopt for nothing yet.
+  /// The tokenizer must outlive it.
   class Stream {
    public:
     ~Stream();
     Stream(Stream&&) noexcept;
     std::optional<std::string> next(int64_t id);
-    /// Set once byte tokens that were handed out turned out not to be UTF-8: later text does not continue them.
+    /// Set once byte tokens that were handed out turned out not to be UTF-8: later text does not continue
+    /// them.
     const std::optional<std::string>& fault() const;
 
    private:

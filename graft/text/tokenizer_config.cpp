@@ -8,7 +8,7 @@
 namespace graft {
 namespace {
 
-constexpr const char* kNames[] = {"bos_token", "eos_token", "unk_token",  "pad_token",
+constexpr const char* kNames[] = {"bos_token", "eos_token", "unk_token", "pad_token",
                                   "cls_token", "sep_token", "mask_token"};
 
 Json read_object(const std::filesystem::path& path) {
@@ -82,6 +82,8 @@ std::string TokenizerConfig::tokenizer_class() const {
   return name;
 }
 
-bool TokenizerConfig::flag(const char* name, bool otherwise) const { return flag_of(document, name, otherwise); }
+bool TokenizerConfig::flag(const char* name, bool otherwise) const {
+  return flag_of(document, name, otherwise);
+}
 
 }  // namespace graft

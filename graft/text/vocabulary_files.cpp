@@ -35,12 +35,13 @@ std::string quoted(const std::string& text, const std::filesystem::path& where) 
 }
 
 /// The names that are in the vocabulary, with the flags that the files give them.
-std::vector<AddedToken> special_tokens(const TokenizerConfig& config, const std::vector<std::string>& usual, const Ids& ids) {
+std::vector<AddedToken> special_tokens(const TokenizerConfig& config, const std::vector<std::string>& usual,
+                                       const Ids& ids) {
   std::vector<AddedToken> tokens = config.added;
   const auto add = [&](const std::string& text) {
     const auto id = ids.find(text);
-    const bool known =
-        std::any_of(tokens.begin(), tokens.end(), [&](const AddedToken& token) { return token.text == text; });
+    const bool known = std::any_of(tokens.begin(), tokens.end(),
+                                   [&](const AddedToken& token) { return token.text == text; });
     if (id != ids.end() && !known) tokens.push_back({text, id->second});
   };
   for (const std::string& text : usual) add(text);
@@ -49,7 +50,8 @@ std::vector<AddedToken> special_tokens(const TokenizerConfig& config, const std:
     // RoBERTa's mask takes the space before it.
     if (token.text == "<mask>") token.lstrip = true;
   }
-  std::sort(tokens.begin(), tokens.end(), [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; });
+  std::sort(tokens.begin(), tokens.end(),
+            [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; });
   return tokens;
 }
 
@@ -78,7 +80,8 @@ Json special_step(const PlacedToken& token, int64_t type) {
 }
 
 constexpr const char* kQwenSplit =
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| "
+    "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
 
 Json byte_level(bool add_prefix_space, bool trim_offsets, bool use_regex) {
   return {{"type", "ByteLevel"},
@@ -90,7 +93,8 @@ Json byte_level(bool add_prefix_space, bool trim_offsets, bool use_regex) {
 Json qwen_pipeline() {
   Json head;
   head["normalizer"] = {{"type", "NFC"}};
-  const Json split = {{"type", "Split"}, {"pattern", {{"Regex", kQwenSplit}}}, {"behavior", "Isolated"}, {"invert", false}};
+  const Json split = {
+      {"type", "Split"}, {"pattern", {{"Regex", kQwenSplit}}}, {"behavior", "Isolated"}, {"invert", false}};
   head["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", {split, byte_level(false, false, false)}}};
   head["post_processor"] = byte_level(false, false, false);
   head["decoder"] = byte_level(false, false, false);
@@ -110,7 +114,8 @@ Json gpt2_pipeline(bool add_prefix_space) {
 Ids read_vocabulary(const std::string& text, const std::filesystem::path& where) {
   Ids ids;
   std::string key;
-  const nlohmann::json::parser_callback_t take = [&](int depth, nlohmann::json::parse_event_t event, nlohmann::json& value) {
+  const nlohmann::json::parser_callback_t take = [&](int depth, nlohmann::json::parse_event_t event,
+                                                     nlohmann::json& value) {
     if (depth > 1) throw DataError(where.string(), "nested values, expected an object of tokens and ids");
     if (event == nlohmann::json::parse_event_t::key) key = value.get<std::string>();
     if (event != nlohmann::json::parse_event_t::value) return true;
@@ -118,7 +123,8 @@ Ids read_vocabulary(const std::string& text, const std::filesystem::path& where)
     ids[key] = value.get<int64_t>();
     return false;  // nothing is kept in the document
   };
-  if (const auto parsed = nlohmann::json::parse(text, take, false); parsed.is_discarded() || !parsed.is_object()) {
+  if (const auto parsed = nlohmann::json::parse(text, take, false);
+      parsed.is_discarded() || !parsed.is_object()) {
     throw DataError(where.string(), "not a JSON object of tokens and ids; is the file whole?");
   }
   return ids;
@@ -190,7 +196,8 @@ std::string wordpiece_json(const std::filesystem::path& vocab, const TokenizerCo
   shape.before = {placed(config, "cls_token", "[CLS]", ids, vocab)};
   shape.between = shape.after = {placed(config, "sep_token", "[SEP]", ids, vocab)};
   Json head;
-  head["added_tokens"] = added_tokens_json(special_tokens(config, {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"}, ids));
+  head["added_tokens"] =
+      added_tokens_json(special_tokens(config, {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"}, ids));
   const Json accents = config.document.value("strip_accents", Json());
   head["normalizer"] = {{"type", "BertNormalizer"},
                         {"clean_text", true},
@@ -200,8 +207,10 @@ std::string wordpiece_json(const std::filesystem::path& vocab, const TokenizerCo
   head["pre_tokenizer"] = {{"type", "BertPreTokenizer"}};
   head["post_processor"] = template_json(shape);
   head["decoder"] = {{"type", "WordPiece"}, {"prefix", "##"}, {"cleanup", true}};
-  return document(head, "{\"type\":\"WordPiece\",\"unk_token\":" + quoted(unk.text, vocab) +
-                            ",\"continuing_subword_prefix\":\"##\",\"max_input_chars_per_word\":100,\"vocab\":{" + entries + "}}");
+  return document(head,
+                  "{\"type\":\"WordPiece\",\"unk_token\":" + quoted(unk.text, vocab) +
+                      ",\"continuing_subword_prefix\":\"##\",\"max_input_chars_per_word\":100,\"vocab\":{" +
+                      entries + "}}");
 }
 
 std::string byte_level_json(const std::filesystem::path& vocab, const std::filesystem::path& merges,
@@ -209,11 +218,13 @@ std::string byte_level_json(const std::filesystem::path& vocab, const std::files
   const std::string vocabulary = read_file(vocab);
   const Ids ids = read_vocabulary(vocabulary, vocab);
   const std::string name = config.tokenizer_class();
-  const bool roberta = name.empty() ? ids.contains("<s>") && ids.contains("</s>") : name == "RobertaTokenizer";
+  const bool roberta =
+      name.empty() ? ids.contains("<s>") && ids.contains("</s>") : name == "RobertaTokenizer";
   const bool prefix_space = config.flag("add_prefix_space", false);
   Json head = name == "Qwen2Tokenizer" ? qwen_pipeline() : gpt2_pipeline(prefix_space);
   if (roberta) {
-    const PlacedToken cls = placed(config, "cls_token", "<s>", ids, vocab), sep = placed(config, "sep_token", "</s>", ids, vocab);
+    const PlacedToken cls = placed(config, "cls_token", "<s>", ids, vocab),
+                      sep = placed(config, "sep_token", "</s>", ids, vocab);
     head["post_processor"] = {{"type", "RobertaProcessing"},
                               {"sep", {sep.text, sep.id}},
                               {"cls", {cls.text, cls.id}},
@@ -247,9 +258,11 @@ std::optional<std::filesystem::path> find_sentencepiece(const std::filesystem::p
 
 }  // namespace
 
-std::unique_ptr<TokenModel> open_vocabulary_files(const std::filesystem::path& folder, const TokenizerConfig& config) {
+std::unique_ptr<TokenModel> open_vocabulary_files(const std::filesystem::path& folder,
+                                                  const TokenizerConfig& config) {
   if (const auto model = find_sentencepiece(folder)) return open_sentencepiece_model(*model, config);
-  const std::filesystem::path lines = folder / "vocab.txt", vocab = folder / "vocab.json", merges = folder / "merges.txt";
+  const std::filesystem::path lines = folder / "vocab.txt", vocab = folder / "vocab.json",
+                              merges = folder / "merges.txt";
   if (std::filesystem::exists(lines)) return open_crate_model(wordpiece_json(lines, config), lines.string());
   if (std::filesystem::exists(vocab) && std::filesystem::exists(merges)) {
     return open_crate_model(byte_level_json(vocab, merges, config), vocab.string());

@@ -9,13 +9,16 @@
 
 namespace graft {
 
-/// The folder's SentencePiece model, vocab.txt, or vocab.json with merges.txt; null where it has none of them. Errors: DataError.
-std::unique_ptr<TokenModel> open_vocabulary_files(const std::filesystem::path& folder, const TokenizerConfig& config);
+/// The folder's SentencePiece model, vocab.txt, or vocab.json with merges.txt; null where it has none of
+/// them. Errors: DataError.
+std::unique_ptr<TokenModel> open_vocabulary_files(const std::filesystem::path& folder,
+                                                  const TokenizerConfig& config);
 
 /// BERT's vocab.txt (a token a line) → the text of a tokenizer.json, as transformers' BertTokenizer makes it.
 std::string wordpiece_json(const std::filesystem::path& vocab, const TokenizerConfig& config);
 
-/// GPT-2's vocab.json and merges.txt → the text of a tokenizer.json; RoBERTa's and Qwen2's by their class or tokens.
+/// GPT-2's vocab.json and merges.txt → the text of a tokenizer.json; RoBERTa's and Qwen2's by their class or
+/// tokens.
 std::string byte_level_json(const std::filesystem::path& vocab, const std::filesystem::path& merges,
                             const TokenizerConfig& config);
 
@@ -25,7 +28,8 @@ struct PlacedToken {
   int64_t id;
 };
 
-/// TemplateProcessing around one text or a pair: "first A separator B last", the pair's second part with type 1 where asked.
+/// TemplateProcessing around one text or a pair: "first A separator B last", the pair's second part with type
+/// 1 where asked.
 struct TemplateShape {
   std::vector<PlacedToken> before, after;  // around one text
   std::vector<PlacedToken> between;        // between the two of a pair

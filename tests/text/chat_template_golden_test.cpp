@@ -13,7 +13,8 @@ TEST(ChatTemplateGolden, Rows) {
   for (const Json& row : rows) {
     SCOPED_TRACE(row["name"].get<std::string>() + " " + row["feature"].get<std::string>());
     const ChatTemplate chat(row["template"], row["vars"]);
-    const ChatTemplate::Request request{row["messages"], row["tools"], row["add_generation_prompt"], row["kwargs"]};
+    const ChatTemplate::Request request{row["messages"], row["tools"], row["add_generation_prompt"],
+                                        row["kwargs"]};
     if (row.contains("text")) {
       try {
         EXPECT_EQ(chat.render(request), row["text"].get<std::string>());

@@ -12,7 +12,9 @@ struct Case {
   const char* files;  // what is copied from the model's folder, separated by spaces
 };
 
-std::ostream& operator<<(std::ostream& out, const Case& c) { return out << c.golden << " (" << c.files << ")"; }
+std::ostream& operator<<(std::ostream& out, const Case& c) {
+  return out << c.golden << " (" << c.files << ")";
+}
 
 std::filesystem::path model_folder(const std::string& name) {
   const std::filesystem::path bundled = test::data_dir() / "tokenizers" / name;
@@ -92,7 +94,8 @@ TEST_P(CrateGolden, Pairs) {
     EXPECT_EQ(Json(full.ids), row["ids"]);
     EXPECT_EQ(Json(full.type_ids), row["type_ids"]);
     EXPECT_EQ(flat(full), row["off"]);
-    for (size_t i = 0; i < full.special.size(); ++i) EXPECT_EQ(full.special[i], row["special"][i].get<int>() == 1);
+    for (size_t i = 0; i < full.special.size(); ++i)
+      EXPECT_EQ(full.special[i], row["special"][i].get<int>() == 1);
     const Encoding raw = tokenizer_->encode({row["text"], row["text2"].get<std::string>(), false});
     EXPECT_EQ(Json(raw.ids), row["ids_raw"]);
     EXPECT_EQ(Json(raw.type_ids), row["type_ids_raw"]);
@@ -128,7 +131,8 @@ const Case kCrate[] = {{"bert-base-uncased", "tokenizer.json tokenizer_config.js
                        {"roberta", "vocab.json merges.txt tokenizer_config.json"}};
 INSTANTIATE_TEST_SUITE_P(All, CrateGolden, testing::ValuesIn(kCrate));
 
-/// SentencePiece is the reference; a row whose text spells out a special token comes from transformers ("ref": "hf").
+/// SentencePiece is the reference; a row whose text spells out a special token comes from transformers
+/// ("ref": "hf").
 class PieceGolden : public Golden {};
 
 TEST_P(PieceGolden, Texts) {

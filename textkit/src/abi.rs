@@ -34,10 +34,7 @@ impl OwnedString {
     pub fn new(text: String) -> Self {
         let bytes = text.into_bytes().into_boxed_slice();
         let size = bytes.len();
-        OwnedString {
-            data: Box::into_raw(bytes) as *mut u8,
-            size,
-        }
+        OwnedString { data: Box::into_raw(bytes) as *mut u8, size }
     }
 }
 
@@ -46,10 +43,7 @@ impl OwnedString {
 #[no_mangle]
 pub unsafe extern "C" fn textkit_string_free(string: OwnedString) {
     if !string.data.is_null() {
-        drop(Box::from_raw(std::ptr::slice_from_raw_parts_mut(
-            string.data,
-            string.size,
-        )));
+        drop(Box::from_raw(std::ptr::slice_from_raw_parts_mut(string.data, string.size)));
     }
 }
 

@@ -127,7 +127,12 @@ fn indent_text(indent: Option<Value>) -> Option<String> {
 }
 
 /// tojson(x, ensure_ascii=False, indent=None, separators=None, sort_keys=False)
-pub fn filter(value: &Value, ascii: Option<bool>, indent: Option<Value>, kwargs: Kwargs) -> Result<String, Error> {
+pub fn filter(
+    value: &Value,
+    ascii: Option<bool>,
+    indent: Option<Value>,
+    kwargs: Kwargs,
+) -> Result<String, Error> {
     let indent = indent_text(kwargs.get::<Option<Value>>("indent")?.or(indent));
     let mut style = Style {
         ensure_ascii: kwargs.get::<Option<bool>>("ensure_ascii")?.or(ascii).unwrap_or(false),

@@ -152,7 +152,8 @@ fn pycompat_split(text: &str, separator: Option<&str>, most: i64) -> Result<Valu
             let mut parts = Vec::new();
             let mut rest = text.trim_start();
             while !rest.is_empty() {
-                let end = rest.find(char::is_whitespace).filter(|_| parts.len() + 1 < limit).unwrap_or(rest.len());
+                let end =
+                    rest.find(char::is_whitespace).filter(|_| parts.len() + 1 < limit).unwrap_or(rest.len());
                 parts.push(Value::from(&rest[..end]));
                 rest = rest[end..].trim_start();
             }

@@ -80,7 +80,12 @@ fn string_repr(text: &str, out: &mut String) {
     out.push(quote);
 }
 
-fn write_items(items: &mut dyn Iterator<Item = Value>, open: char, out: &mut String, depth: usize) -> Result<(), Error> {
+fn write_items(
+    items: &mut dyn Iterator<Item = Value>,
+    open: char,
+    out: &mut String,
+    depth: usize,
+) -> Result<(), Error> {
     out.push(open);
     let mut count = 0;
     for item in items {
@@ -195,7 +200,9 @@ fn word_count(text: &str) -> usize {
 
 pub fn install(env: &mut Environment<'static>) {
     env.set_unknown_method_callback(methods::unknown_method);
-    env.set_formatter(|out: &mut Output, _: &State, value: &Value| out.write_str(&to_str(value)).map_err(Error::from));
+    env.set_formatter(|out: &mut Output, _: &State, value: &Value| {
+        out.write_str(&to_str(value)).map_err(Error::from)
+    });
     env.add_function("_tuple", |items: Rest<Value>| tuple(items.0));
     env.add_filter("_same", |value: Value| value);
     env.add_filter("string", |value: &Value| to_str(value));
@@ -205,10 +212,14 @@ pub fn install(env: &mut Environment<'static>) {
     env.add_filter("round", round_filter);
     env.add_filter("join", join_filter);
     env.add_filter("wordcount", word_count);
-    env.add_filter("center", |text: &str, width: Option<usize>| methods::pad(text, width.unwrap_or(80), ' ', 0.5));
+    env.add_filter("center", |text: &str, width: Option<usize>| {
+        methods::pad(text, width.unwrap_or(80), ' ', 0.5)
+    });
     for name in ["items", "dictsort"] {
         let plain = minijinja_filter(name);
-        env.add_filter(name, move |state: &State, args: Rest<Value>| plain(state, args.0).map(methods::pairs));
+        env.add_filter(name, move |state: &State, args: Rest<Value>| {
+            plain(state, args.0).map(methods::pairs)
+        });
     }
 }
 

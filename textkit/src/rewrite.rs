@@ -38,6 +38,22 @@ struct Rewriter<'a> {
 const KEYWORDS: [&str; 7] = ["and", "or", "not", "if", "elif", "else", "in"];
 const OPERATORS: [&str; 6] = ["//", "**", "==", "!=", "<=", ">="];
 
+/// The bytes of a number: 12, 1_000, 0x1f, 1.5, 2e-7.
+fn number_size(text: &str) -> usize {
+    let bytes = text.as_bytes();
+    let digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);
+    let mut at = 1;
+    while let Some(&byte) = bytes.get(at) {
+        let signed =
+            matches!(byte, b'+' | b'-') && matches!(bytes[at - 1], b'e' | b'E') && !text.starts_with("0x");
+        if !(byte.is_ascii_alphanumeric() || byte == b'_' || ((byte == b'.' || signed) && digit(at + 1))) {
+            break;
+        }
+        at += 1;
+    }
+    at
+}
+
 impl<'a> Rewriter<'a> {
     fn text(&self, item: &Item) -> &'a str {
         &self.source[item.start..item.end]
@@ -50,7 +66,10 @@ impl<'a> Rewriter<'a> {
     /// A word that is an operator here, not an attribute's or a test's name.
     fn is_keyword(&self, items: &[Item], i: usize) -> bool {
         let before = i.checked_sub(1).map_or("", |b| self.text(&items[b]));
-        items[i].kind == Kind::Word && KEYWORDS.contains(&self.text(&items[i])) && before != "." && before != "is"
+        items[i].kind == Kind::Word
+            && KEYWORDS.contains(&self.text(&items[i]))
+            && before != "."
+            && before != "is"
     }
 
     /// Ends the operands of `~`: what binds weaker than it.
@@ -61,7 +80,9 @@ impl<'a> Rewriter<'a> {
             Kind::Operator => match self.text(&items[i]) {
                 "==" | "!=" | "<" | ">" | "<=" | ">=" | "," | ":" | "=" => true,
                 // A sign binds tighter.
-                "+" | "-" => before.is_some_and(|b| b.kind != Kind::Operator && !self.is_keyword(items, i - 1)),
+                "+" | "-" => {
+                    before.is_some_and(|b| b.kind != Kind::Operator && !self.is_keyword(items, i - 1))
+                }
                 _ => false,
             },
             _ => false,
@@ -69,8 +90,9 @@ impl<'a> Rewriter<'a> {
     }
 
     fn join(&mut self, items: &[Item]) {
-        let operands: Vec<&[Item]> =
-            items.split(|item| item.kind == Kind::Operator && &self.source[item.start..item.end] == "~").collect();
+        let operands: Vec<&[Item]> = items
+            .split(|item| item.kind == Kind::Operator && &self.source[item.start..item.end] == "~")
+            .collect();
         if operands.len() < 2 || operands.iter().any(|operand| operand.is_empty()) {
             return;
         }
@@ -123,16 +145,12 @@ impl<'a> Rewriter<'a> {
             }
             return None;
         }
-        if first.is_alphanumeric() || first == '_' {
-            let number = first.is_ascii_digit();
-            let end = rest
-                .char_indices()
-                .find(|&(i, c)| {
-                    let point = number && c == '.' && rest[i + 1..].starts_with(|d: char| d.is_ascii_digit());
-                    !(c.is_alphanumeric() || c == '_' || point)
-                })
-                .map_or(rest.len(), |(i, _)| i);
-            return Some((if number { Kind::Literal } else { Kind::Word }, at + end));
+        if first.is_ascii_digit() {
+            return Some((Kind::Literal, at + number_size(rest)));
+        }
+        if first.is_alphabetic() || first == '_' {
+            let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_'));
+            return Some((Kind::Word, at + end.unwrap_or(rest.len())));
         }
         let long = OPERATORS.iter().any(|operator| rest.starts_with(operator));
         Some((Kind::Operator, at + if long { 2 } else { first.len_utf8() }))
@@ -205,7 +223,9 @@ impl<'a> Rewriter<'a> {
                 at = self.tag(at + 2, "}}")? + 2;
             } else if rest.starts_with("{%") {
                 let inside = rest[2..].trim_start_matches(['-', '+']).trim_start();
-                if inside.starts_with("raw") && inside[3..].trim_start().trim_start_matches('-').starts_with("%}") {
+                if inside.starts_with("raw")
+                    && inside[3..].trim_start().trim_start_matches('-').starts_with("%}")
+                {
                     at += rest.find("endraw")? + 6;
                     at += self.source[at..].find("%}")? + 2;
                 } else {

@@ -77,7 +77,8 @@ pub unsafe extern "C" fn textkit_render(
     raised: *mut i32,
 ) -> i32 {
     let said: Raised = Raised::default();
-    let result = guarded(|| render(source.as_str("the template")?, variables.as_str("the variables")?, &said));
+    let result =
+        guarded(|| render(source.as_str("the template")?, variables.as_str("the variables")?, &said));
     let message = said.lock().ok().and_then(|said| said.clone());
     raised.write(0);
     match result {

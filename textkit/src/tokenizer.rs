@@ -68,11 +68,7 @@ fn encode(tokenizer: &Tokenizer, text: &str, pair: Option<&str>, special: bool) 
     Ok(Encoded {
         ids: encoding.get_ids().iter().map(|&v| v as i64).collect(),
         type_ids: encoding.get_type_ids().iter().map(|&v| v as i64).collect(),
-        offsets: encoding
-            .get_offsets()
-            .iter()
-            .flat_map(|&(start, end)| [start as i64, end as i64])
-            .collect(),
+        offsets: encoding.get_offsets().iter().flat_map(|&(start, end)| [start as i64, end as i64]).collect(),
         special: encoding.get_special_tokens_mask().iter().map(|&v| v as u8).collect(),
     })
 }
@@ -82,11 +78,7 @@ type Prepared<'a> = (&'a str, Option<&'a str>, bool);
 unsafe fn prepare<'a>(inputs: &'a [Input]) -> Result<Vec<Prepared<'a>>, String> {
     let one = |input: &Input| {
         let pair = (input.has_pair != 0).then(|| input.pair.as_str("the second text"));
-        Ok((
-            input.text.as_str("the text")?,
-            pair.transpose()?,
-            input.add_special_tokens != 0,
-        ))
+        Ok((input.text.as_str("the text")?, pair.transpose()?, input.add_special_tokens != 0))
     };
     inputs.iter().map(one).collect()
 }
@@ -122,7 +114,11 @@ pub unsafe extern "C" fn textkit_encode(
 /// # Safety
 /// `out` is a valid place.
 #[no_mangle]
-pub unsafe extern "C" fn textkit_encodings_get(encodings: &Encodings, index: usize, out: *mut EncodingView) -> i32 {
+pub unsafe extern "C" fn textkit_encodings_get(
+    encodings: &Encodings,
+    index: usize,
+    out: *mut EncodingView,
+) -> i32 {
     let Some(encoded) = encodings.0.get(index) else { return 0 };
     out.write(EncodingView {
         size: encoded.ids.len(),
@@ -157,9 +153,7 @@ pub unsafe extern "C" fn textkit_decode(
     let work = || {
         let ids = if count == 0 { &[][..] } else { std::slice::from_raw_parts(ids, count) };
         let ids: Vec<u32> = ids.iter().filter_map(|&id| u32::try_from(id).ok()).collect();
-        tokenizer
-            .decode(&ids, skip_special_tokens != 0)
-            .map_err(|e| format!("{e}"))
+        tokenizer.decode(&ids, skip_special_tokens != 0).map_err(|e| format!("{e}"))
     };
     match guarded(work) {
         Ok(text) => {
@@ -182,19 +176,15 @@ pub extern "C" fn textkit_vocab_size(tokenizer: &Tokenizer) -> usize {
 /// As include/textkit.h says.
 #[no_mangle]
 pub unsafe extern "C" fn textkit_token_id(tokenizer: &Tokenizer, token: Text) -> i64 {
-    guarded(|| Ok(tokenizer.token_to_id(token.as_str("the token")?)))
-        .ok()
-        .flatten()
-        .map_or(-1, i64::from)
+    guarded(|| Ok(tokenizer.token_to_id(token.as_str("the token")?))).ok().flatten().map_or(-1, i64::from)
 }
 
 /// # Safety
 /// `out` is a valid place.
 #[no_mangle]
 pub unsafe extern "C" fn textkit_id_token(tokenizer: &Tokenizer, id: i64, out: *mut OwnedString) -> i32 {
-    let token = u32::try_from(id)
-        .ok()
-        .and_then(|id| guarded(|| Ok(tokenizer.id_to_token(id))).ok().flatten());
+    let token =
+        u32::try_from(id).ok().and_then(|id| guarded(|| Ok(tokenizer.id_to_token(id))).ok().flatten());
     match token {
         Some(token) => {
             put(out, token);
