@@ -41,19 +41,23 @@ std::string one_line(std::string_view text) {
 Error::Error(std::string_view where, std::string_view message, int exit_code)
     : std::runtime_error(one_line(fmt::format("[{}] {}", where, message))), exit_code_(exit_code) {}
 
-std::vector<std::string> nearest(std::string_view word, const std::vector<std::string>& candidates, size_t count) {
+std::vector<std::string> nearest(std::string_view word, const std::vector<std::string>& candidates,
+                                 size_t count) {
   std::vector<std::pair<size_t, std::string>> scored;
   for (const std::string& candidate : candidates) {
     size_t distance = edit_distance(word, candidate);
-    const bool contains = !word.empty() && word.size() >= 2 &&
-                          (candidate.find(word) != std::string::npos || word.find(candidate) != std::string_view::npos);
+    const bool contains =
+        !word.empty() && word.size() >= 2 &&
+        (candidate.find(word) != std::string::npos || word.find(candidate) != std::string_view::npos);
     if (contains) distance = std::min<size_t>(distance, 1);
     if (distance <= std::max<size_t>(2, word.size() / 3)) scored.emplace_back(distance, candidate);
   }
-  std::stable_sort(scored.begin(), scored.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::stable_sort(scored.begin(), scored.end(),
+                   [](const auto& a, const auto& b) { return a.first < b.first; });
   std::vector<std::string> out;
   for (const auto& [distance, candidate] : scored) {
-    if (out.size() < count && std::find(out.begin(), out.end(), candidate) == out.end()) out.push_back(candidate);
+    if (out.size() < count && std::find(out.begin(), out.end(), candidate) == out.end())
+      out.push_back(candidate);
   }
   return out;
 }

@@ -12,7 +12,10 @@ Check<std::string> one_of(std::vector<std::string> choices) {
   return {[](const Check<std::string>& c, const std::string& v) {
             return std::find(c.choices.begin(), c.choices.end(), v) != c.choices.end();
           },
-          {}, {}, std::move(choices), std::move(expected)};
+          {},
+          {},
+          std::move(choices),
+          std::move(expected)};
 }
 
 void fail_value(const Json& json, const std::string& path, std::string_view expected) {
