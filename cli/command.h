@@ -33,6 +33,7 @@ Run define_generate(CLI::App& app, const Globals& globals);
 Run define_tokenize(CLI::App& app, const Globals& globals);
 Run define_help(CLI::App& app, const Globals& globals);
 Run define_inspect(CLI::App& app, const Globals& globals);
+Run define_intrinsic(CLI::App& app, const Globals& globals);
 Run define_merge(CLI::App& app, const Globals& globals);
 Run define_train(CLI::App& app, const Globals& globals);
 Run define_verify(CLI::App& app, const Globals& globals);

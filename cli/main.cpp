@@ -26,6 +26,7 @@ const std::vector<Command>& commands() {
       {"generate", "text from a causal language model", define_generate},
       {"help", "a recipe's keys and what they mean", define_help},
       {"inspect", "what a model, adapter, run or safetensors file is", define_inspect},
+      {"intrinsic", "how many free parameters a task needs (d90)", define_intrinsic},
       {"merge", "base and adapters become a plain checkpoint", define_merge},
       {"tokenize", "text to ids and back, and what a chat template makes of messages", define_tokenize},
       {"train", "trains what a recipe says", define_train},
