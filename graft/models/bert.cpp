@@ -2,12 +2,10 @@
 
 #include <ATen/ATen.h>
 
-#include "graft/base/error.h"
 #include "graft/models/config.h"
-#include "graft/nn/activation.h"
-#include "graft/nn/attention.h"
-#include "graft/nn/dropout.h"
-#include "graft/nn/norm.h"
+#include "graft/models/encoder_model.h"
+#include "graft/nn/encoder_block.h"
+#include "graft/nn/stack.h"
 
 namespace graft {
 namespace {
@@ -43,268 +41,96 @@ struct BertConfig {
   int64_t head_dim() const {
     return divided(hidden_size, num_attention_heads, "hidden_size", "num_attention_heads");
   }
-};
-
-class BertEmbeddings : public Module {
- public:
-  explicit BertEmbeddings(const BertConfig& config)
-      : word_embeddings(config.vocab_size, config.hidden_size),
-        position_embeddings_(config.max_position_embeddings, config.hidden_size),
-        token_type_embeddings_(config.type_vocab_size, config.hidden_size),
-        norm_(config.hidden_size, config.layer_norm_eps),
-        dropout_(config.hidden_dropout_prob) {
-    add("word_embeddings", word_embeddings);
-    add("position_embeddings", position_embeddings_);
-    add("token_type_embeddings", token_type_embeddings_);
-    add("LayerNorm", norm_);
+  EncoderEmbeddings::Shape embeddings() const {
+    return {vocab_size,  max_position_embeddings, type_vocab_size,
+            hidden_size, layer_norm_eps,          hidden_dropout_prob};
   }
-  Tensor forward(const Batch& batch) const {
-    const Tensor& positions = batch.layout.positions;
-    batch.layout.check_positions(position_embeddings_.rows());
-    const Tensor words = word_embeddings.inputs(batch.input_ids, batch.embeddings);
-    const Tensor types = batch.token_type_ids.defined() ? batch.token_type_ids : at::zeros_like(positions);
-    const Tensor sum =
-        words + token_type_embeddings_.forward(types) + position_embeddings_.forward(positions);
-    return dropped(norm_.forward(sum), dropout_, batch.dropout);
+  EncoderShape block() const {
+    return {hidden_size,    num_attention_heads, intermediate_size,           activation(hidden_act),
+            layer_norm_eps, hidden_dropout_prob, attention_probs_dropout_prob};
   }
-
-  Embedding word_embeddings;
-
- private:
-  Embedding position_embeddings_, token_type_embeddings_;
-  LayerNorm norm_;
-  double dropout_;
-};
-
-class BertSelfAttention : public Module {
- public:
-  explicit BertSelfAttention(const BertConfig& config)
-      : query_(config.hidden_size, config.hidden_size, true),
-        key_(config.hidden_size, config.hidden_size, true),
-        value_(config.hidden_size, config.hidden_size, true),
-        heads_(config.num_attention_heads),
-        head_dim_(config.head_dim()) {
-    settings_.dropout = config.attention_probs_dropout_prob;
-    add("query", query_);
-    add("key", key_);
-    add("value", value_);
-  }
-  Tensor forward(const Tensor& x, const LayerPass& pass) const {
-    RandomStream* dropout = pass.batch.dropout;
-    const auto split = [&](const Tensor& y) { return y.view({-1, heads_, head_dim_}); };
-    const Tensor q = split(query_.forward(pass.query_input(x), dropout));
-    const Tensor k = split(key_.forward(x, dropout));
-    const Tensor v = split(value_.forward(x, dropout));
-    return attend({q, k, v}, pass, settings_);
-  }
-
- private:
-  Linear query_, key_, value_;
-  int64_t heads_, head_dim_;
-  AttentionSettings settings_;
-};
-
-/// A sublayer's way back to the stream: dense, dropout, sum, norm.
-class BertOutput : public Sublayer {
- public:
-  BertOutput(int64_t in, const BertConfig& config)
-      : dense_(in, config.hidden_size, true),
-        norm_(config.hidden_size, config.layer_norm_eps),
-        dropout_(config.hidden_dropout_prob) {
-    add("dense", dense_);
-    add("LayerNorm", norm_);
-  }
-  Tensor forward(const Tensor& x, const Tensor& residual, RandomStream* dropout) const {
-    const Tensor output = dropped(dense_.forward(x, dropout), dropout_, dropout);
-    const auto norm = [this](const Tensor& y) { return norm_.forward(y); };
-    return norm(residual + Sublayer::forward({residual, output, norm}, dropout));
-  }
-
- private:
-  Linear dense_;
-  LayerNorm norm_;
-  double dropout_;
-};
-
-class BertLayer : public Module {
- public:
-  explicit BertLayer(const BertConfig& config)
-      : attention_(config),
-        attention_output_(config.hidden_size, config),
-        intermediate_(config.hidden_size, config.intermediate_size, true),
-        output_(config.intermediate_size, config),
-        activation_(activation(config.hidden_act)) {
-    add("attention.self", attention_);
-    add("attention.output", attention_output_);
-    add("intermediate.dense", intermediate_);
-    add("output", output_);
-  }
-  Tensor forward(const Tensor& x, const LayerPass& pass) const {
-    RandomStream* dropout = pass.batch.dropout;
-    const Tensor attended =
-        attention_output_.forward(attention_.forward(x, pass), read_rows(x, pass.read), dropout);
-    return output_.forward(activation_(intermediate_.forward(attended, dropout)), attended, dropout);
-  }
-
- private:
-  BertSelfAttention attention_;
-  BertOutput attention_output_;
-  Linear intermediate_;
-  BertOutput output_;
-  Activation activation_;
 };
 
 /// Everything below the heads; "bert." where there is a head.
 class BertNetwork : public Module {
  public:
-  BertNetwork(const BertConfig& config, bool with_pooler) : embeddings(config) {
+  BertNetwork(const BertConfig& config, bool with_pooler) : embeddings(config.embeddings()) {
     add("embeddings", embeddings);
     for (int64_t i = 0; i < config.num_hidden_layers; ++i) {
-      layers_.push_back(std::make_unique<BertLayer>(config));
-      add(fmt::format("encoder.layer.{}", i), *layers_.back());
+      blocks_.push_back(std::make_unique<EncoderBlock>(config.block()));
+      add(fmt::format("encoder.layer.{}", i), *blocks_.back());
     }
-    if (with_pooler) {
-      pooler_ = std::make_unique<Linear>(config.hidden_size, config.hidden_size, true);
-      add("pooler.dense", *pooler_);
-    }
+    if (!with_pooler) return;
+    pooler = std::make_unique<Linear>(config.hidden_size, config.hidden_size, true);
+    add("pooler.dense", *pooler);
   }
   Tensor forward(const Batch& batch) const {
-    const auto read = ReadRows::of(batch, batch.layout);
-    Tensor x = embeddings.forward(batch);
-    for (size_t i = 0; i < layers_.size(); ++i) {
-      if (batch.trace != nullptr) batch.trace->hidden_states.push_back(x);
-      const bool last = i + 1 == layers_.size();
-      x = layers_[i]->forward(
-          x, {batch, batch.layout, static_cast<int64_t>(i), last && read ? &*read : nullptr});
-    }
-    if (batch.trace == nullptr) return x;
-    batch.trace->hidden_states.push_back(x);
-    if (pooler_) batch.trace->pooler_output = pooled(x.index_select(0, batch.layout.first_rows()), nullptr);
-    return batch.rows.defined() ? x.index_select(0, batch.rows) : x;
-  }
-  Tensor pooled(const Tensor& x, RandomStream* dropout) const {
-    return at::tanh(pooler_->forward(x, dropout));
+    return run_stack(blocks_, embeddings.forward(batch), batch, [&](const Tensor& y) {
+      if (batch.trace != nullptr && pooler) {
+        const Tensor first = y.index_select(0, batch.layout.first_rows());
+        batch.trace->pooler_output = at::tanh(pooler->forward(first));
+      }
+      return y;
+    });
   }
 
-  BertEmbeddings embeddings;
+  EncoderEmbeddings embeddings;
+  std::unique_ptr<Linear> pooler;  // null where nothing reads it
 
  private:
-  std::vector<std::unique_ptr<BertLayer>> layers_;
-  std::unique_ptr<Linear> pooler_;
+  std::vector<std::unique_ptr<EncoderBlock>> blocks_;
 };
 
-class BertMaskedLmHead : public Module {
+bool pools(HeadKind kind) {
+  return kind == HeadKind::none || kind == HeadKind::sequence_classification ||
+         kind == HeadKind::multiple_choice;
+}
+
+class Bert : public EncoderModel {
  public:
-  BertMaskedLmHead(const BertConfig& config, const std::shared_ptr<Parameter>& words)
-      : dense_(config.hidden_size, config.hidden_size, true),
-        norm_(config.hidden_size, config.layer_norm_eps),
-        decoder(config.tie_word_embeddings
-                    ? std::make_unique<Linear>(words, true)
-                    : std::make_unique<Linear>(config.hidden_size, config.vocab_size, true)),
-        activation_(activation(config.hidden_act)) {
-    add("bias", decoder->bias);
-    add("transform.dense", dense_);
-    add("transform.LayerNorm", norm_);
-    add("decoder", *decoder);
-  }
-  Tensor forward(const Tensor& x, RandomStream* dropout) const {
-    return decoder->forward(norm_.forward(activation_(dense_.forward(x, dropout))), dropout);
-  }
-
- private:
-  Linear dense_;
-  LayerNorm norm_;
-
- public:
-  std::unique_ptr<Linear> decoder;
-
- private:
-  Activation activation_;
-};
-
-class Bert : public Model {
- public:
-  Bert(const BertConfig& record, HeadKind kind, int64_t labels)
-      : network_(record, kind == HeadKind::none || kind == HeadKind::sequence_classification ||
-                             kind == HeadKind::multiple_choice),
-        head_dropout_(record.classifier_dropout.value_or(record.hidden_dropout_prob)),
-        pad_(record.pad_token_id.value_or(-1)) {
-    head = kind;
-    num_labels = labels;
-    info_ = {.model_type = "bert",
-             .hidden_size = record.hidden_size,
-             .num_layers = record.num_hidden_layers,
-             .num_heads = record.num_attention_heads,
-             .num_kv_heads = record.num_attention_heads,
-             .head_dim = record.head_dim(),
-             .vocab_size = record.vocab_size,
-             .max_positions = record.max_position_embeddings,
-             .is_decoder = false};
+  Bert(const BertConfig& record, const Traits& traits, HeadKind kind, int64_t labels)
+      : EncoderModel(traits, kind, labels), network_(record, pools(kind)) {
     add(kind == HeadKind::none ? "" : "bert", network_);
+    const double dropout = record.classifier_dropout.value_or(record.hidden_dropout_prob);
     if (kind == HeadKind::masked_lm) {
-      lm_head_ = std::make_unique<BertMaskedLmHead>(record, network_.embeddings.word_embeddings.weight);
-      add("cls.predictions", *lm_head_);
+      const MaskedLmHead::Shape shape{record.hidden_size,    record.hidden_size,
+                                      record.vocab_size,     activation(record.hidden_act),
+                                      record.layer_norm_eps, record.tie_word_embeddings};
+      const MaskedLmHead::Names names{"cls.predictions.transform.dense",
+                                      "cls.predictions.transform.LayerNorm", "cls.predictions.decoder",
+                                      "cls.predictions.bias"};
+      set_head(std::make_unique<MaskedLmHead>(shape, names, word_embedding().weight));
+    } else if (kind == HeadKind::question_answering) {
+      set_head(std::make_unique<LinearHead>("qa_outputs", record.hidden_size, outputs()));
+    } else if (kind == HeadKind::token_classification) {
+      set_head(std::make_unique<LinearHead>("classifier", record.hidden_size, outputs(), dropout));
     } else if (kind != HeadKind::none) {
-      const int64_t outputs = kind == HeadKind::multiple_choice      ? 1
-                              : kind == HeadKind::question_answering ? 2
-                                                                     : labels;
-      classifier_ = std::make_unique<Linear>(record.hidden_size, outputs, true);
-      add(head_modules()[0], *classifier_);
+      set_head(std::make_unique<PooledHead>(PooledHead::Pooler{*network_.pooler, activation("tanh")},
+                                            "classifier", outputs(), dropout));
     }
   }
-
   Tensor run(const Batch& batch) override { return network_.forward(batch); }
-
-  Tensor logits(const Tensor& hidden, const Batch& batch) override {
-    switch (head) {
-      case HeadKind::masked_lm:
-        return lm_head_->forward(hidden, batch.dropout);
-      case HeadKind::question_answering:
-        return classifier_->forward(hidden, batch.dropout);
-      case HeadKind::token_classification:
-        return classifier_->forward(dropped(hidden, head_dropout_, batch.dropout), batch.dropout);
-      case HeadKind::sequence_classification:
-      case HeadKind::multiple_choice:
-        return classifier_->forward(
-            dropped(network_.pooled(hidden, batch.dropout), head_dropout_, batch.dropout), batch.dropout);
-      default:
-        throw InternalError("bert", "no logits with head {}", head_name(head));
-    }
-  }
-
-  Tensor head_rows(const Layout& layout) const override {
-    const bool one = head == HeadKind::sequence_classification || head == HeadKind::multiple_choice;
-    return one ? layout.first_rows() : Tensor();
-  }
-  const ModelInfo& info() const override { return info_; }
-  std::vector<Role> roles() const override {
-    return {{"query", "attention.self.query"},
-            {"key", "attention.self.key"},
-            {"value", "attention.self.value"},
-            {"attention_output", "attention.output.dense"},
-            {"mlp_up", "intermediate.dense"},
-            {"mlp_down", "output.dense"},
-            {"word_embedding", "embeddings.word_embeddings"}};
-  }
   Embedding& word_embedding() override { return network_.embeddings.word_embeddings; }
-  Linear* output_embedding() override { return lm_head_ ? lm_head_->decoder.get() : nullptr; }
-  std::vector<std::string> head_modules() const override {
-    if (head == HeadKind::none || head == HeadKind::masked_lm) return {};
-    return {head == HeadKind::question_answering ? "qa_outputs" : "classifier"};
-  }
-  int64_t padding_row() const override { return pad_; }
 
  private:
   BertNetwork network_;
-  std::unique_ptr<BertMaskedLmHead> lm_head_;
-  std::unique_ptr<Linear> classifier_;
-  double head_dropout_;
-  int64_t pad_;
-  ModelInfo info_;
 };
 
 std::unique_ptr<Model> create(const Json& config, HeadKind head, int64_t num_labels) {
-  return std::make_unique<Bert>(read_config<BertConfig>(config), head, num_labels);
+  const auto record = read_config<BertConfig>(config);
+  Bert::Traits traits;
+  traits.info = {.model_type = "bert",
+                 .hidden_size = record.hidden_size,
+                 .num_layers = record.num_hidden_layers,
+                 .num_heads = record.num_attention_heads,
+                 .num_kv_heads = record.num_attention_heads,
+                 .head_dim = record.head_dim(),
+                 .vocab_size = record.vocab_size,
+                 .max_positions = record.max_position_embeddings,
+                 .is_decoder = false};
+  traits.roles = encoder_roles();
+  traits.padding_row = record.pad_token_id.value_or(-1);
+  return std::make_unique<Bert>(record, traits, head, num_labels);
 }
 
 }  // namespace

@@ -133,4 +133,27 @@ void check_heads(int64_t heads, int64_t kv_heads, int64_t head_dim) {
     throw DataError("config.json", "head_dim {}, expected 1 to 65536", head_dim);
 }
 
+void check_window(const std::optional<int64_t>& window) {
+  if (window && *window < 1)
+    throw DataError("config.json", "sliding_window {}, expected at least 1", *window);
+}
+
+void check_layer_types(const std::optional<std::vector<std::string>>& types, int64_t layers) {
+  if (!types) return;
+  if (static_cast<int64_t>(types->size()) < layers) {
+    throw DataError("config.json", "layer_types has {} entries, expected one for each of {} layers",
+                    types->size(), layers);
+  }
+  for (const std::string& type : *types) {
+    if (type != "sliding_attention" && type != "full_attention") {
+      throw DataError("config.json",
+                      "layer type {} is not implemented, expected sliding_attention or full_attention", type);
+    }
+  }
+}
+
+bool is_sliding(const std::vector<std::string>& types, int64_t layer) {
+  return types.at(static_cast<size_t>(layer)) == "sliding_attention";
+}
+
 }  // namespace graft

@@ -41,4 +41,10 @@ int64_t divided(int64_t size, int64_t parts, const char* size_key, const char* p
 /// Errors: DataError where heads do not share keys evenly, or a head's dimension is nonsense.
 void check_heads(int64_t heads, int64_t kv_heads, int64_t head_dim);
 
+/// Errors: DataError where a window is given and below 1.
+void check_window(const std::optional<int64_t>& window);
+/// `layer_types`: one of sliding_attention and full_attention a layer. Errors: DataError.
+void check_layer_types(const std::optional<std::vector<std::string>>& types, int64_t layers);
+bool is_sliding(const std::vector<std::string>& types, int64_t layer);
+
 }  // namespace graft

@@ -4,12 +4,13 @@
 
 #include <cmath>
 
-#include "graft/base/error.h"
 #include "graft/models/config.h"
+#include "graft/models/decoder_model.h"
 #include "graft/nn/activation.h"
 #include "graft/nn/attention.h"
 #include "graft/nn/dropout.h"
 #include "graft/nn/norm.h"
+#include "graft/nn/stack.h"
 
 namespace graft {
 namespace {
@@ -135,11 +136,11 @@ class Gpt2Block : public Module {
 class Gpt2Network : public Module {
  public:
   explicit Gpt2Network(const Gpt2Config& config)
-      : wte(config.vocab_size, config.n_embd),
+      : wte_(config.vocab_size, config.n_embd),
         wpe_(config.n_positions, config.n_embd),
         ln_f_(config.n_embd, config.layer_norm_epsilon),
         dropout_(config.embd_pdrop) {
-    add("wte", wte);
+    add("wte", wte_);
     add("wpe", wpe_);
     for (int64_t i = 0; i < config.n_layer; ++i) {
       blocks_.push_back(std::make_unique<Gpt2Block>(config, i));
@@ -148,91 +149,35 @@ class Gpt2Network : public Module {
     add("ln_f", ln_f_);
   }
   Tensor forward(const Batch& batch) const {
-    const auto read = ReadRows::of(batch, batch.layout);
-    Tensor x = embed(batch);
-    for (size_t i = 0; i < blocks_.size(); ++i) {
-      if (batch.trace != nullptr) batch.trace->hidden_states.push_back(x);
-      const bool last = i + 1 == blocks_.size();
-      x = blocks_[i]->forward(
-          x, {batch, batch.layout, static_cast<int64_t>(i), last && read ? &*read : nullptr});
-    }
-    x = ln_f_.forward(x);
-    if (batch.trace == nullptr) return x;
-    batch.trace->hidden_states.push_back(x);
-    return batch.rows.defined() ? x.index_select(0, batch.rows) : x;
+    batch.layout.check_positions(wpe_.rows());
+    Tensor x = wte_.inputs(batch.input_ids, batch.embeddings) + wpe_.forward(batch.layout.positions);
+    if (batch.token_type_ids.defined()) x = x + wte_.forward(batch.token_type_ids);
+    x = dropped(x, dropout_, batch.dropout);
+    return run_stack(blocks_, x, batch, [this](const Tensor& y) { return ln_f_.forward(y); });
   }
-
-  Embedding wte;
+  Embedding& words() { return wte_; }
 
  private:
-  Tensor embed(const Batch& batch) const {
-    batch.layout.check_positions(wpe_.rows());
-    Tensor x = wte.inputs(batch.input_ids, batch.embeddings) + wpe_.forward(batch.layout.positions);
-    if (batch.token_type_ids.defined()) x = x + wte.forward(batch.token_type_ids);
-    return dropped(x, dropout_, batch.dropout);
-  }
-  Embedding wpe_;
+  Embedding wte_, wpe_;
   std::vector<std::unique_ptr<Gpt2Block>> blocks_;
   LayerNorm ln_f_;
   double dropout_;
 };
 
-class Gpt2 : public Model {
+class Gpt2 : public DecoderModel<Gpt2Network> {
  public:
-  Gpt2(const Gpt2Config& record, HeadKind kind, int64_t labels)
-      : network_(record),
+  Gpt2(const Gpt2Config& record, const Traits& traits, HeadKind kind, int64_t labels)
+      : DecoderModel(record, traits, kind, labels),
         residual_deviation_(record.initializer_range / std::sqrt(2.0 * static_cast<double>(record.n_layer))) {
-    head = kind;
-    num_labels = labels;
-    info_ = {.model_type = "gpt2",
-             .hidden_size = record.n_embd,
-             .num_layers = record.n_layer,
-             .num_heads = record.n_head,
-             .num_kv_heads = record.n_head,
-             .head_dim = record.head_dim(),
-             .vocab_size = record.vocab_size,
-             .max_positions = record.n_positions,
-             .is_decoder = true};
-    add(kind == HeadKind::none ? "" : "transformer", network_);
-    if (kind == HeadKind::causal_lm) {
-      head_ = record.tie_word_embeddings ? std::make_unique<Linear>(network_.wte.weight, false)
-                                         : std::make_unique<Linear>(record.n_embd, record.vocab_size, false);
-      add("lm_head", *head_);
-    } else if (kind != HeadKind::none) {
-      head_ = std::make_unique<Linear>(record.n_embd, labels, false);
-      add("score", *head_);
-    }
   }
-
-  Tensor run(const Batch& batch) override { return network_.forward(batch); }
-  Tensor logits(const Tensor& hidden, const Batch& batch) override {
-    if (!head_) throw InternalError("gpt2", "no logits with head {}", head_name(head));
-    return head_->forward(hidden, batch.dropout);
-  }
-  Tensor head_rows(const Layout& layout) const override {
-    return head == HeadKind::sequence_classification ? layout.last_rows() : Tensor();
-  }
-  const ModelInfo& info() const override { return info_; }
-  std::vector<Role> roles() const override {
-    return {{"query_key_value", "attn.c_attn"}, {"attention_output", "attn.c_proj"}, {"mlp_up", "mlp.c_fc"},
-            {"mlp_down", "mlp.c_proj"},         {"word_embedding", "wte"},           {"head", "lm_head"}};
-  }
-  Embedding& word_embedding() override { return network_.wte; }
-  Linear* output_embedding() override { return head == HeadKind::causal_lm ? head_.get() : nullptr; }
-  std::vector<std::string> head_modules() const override {
-    if (head == HeadKind::none || head == HeadKind::causal_lm) return {};
-    return {"score"};
-  }
+  /// Smaller where outputs add up over the layers.
   Init init(const std::string& path, const Parameter& parameter) const override {
     if (path.ends_with("c_proj.weight")) return {.deviation = residual_deviation_};
     return Model::init(path, parameter);
   }
 
  private:
-  Gpt2Network network_;
-  std::unique_ptr<Linear> head_;
   double residual_deviation_;
-  ModelInfo info_;
 };
 
 std::unique_ptr<Model> create(const Json& config, HeadKind head, int64_t num_labels) {
@@ -244,7 +189,23 @@ std::unique_ptr<Model> create(const Json& config, HeadKind head, int64_t num_lab
       "summary_proj_to_labels",
       "summary_type",
       "summary_use_proj"};
-  return std::make_unique<Gpt2>(read_config<Gpt2Config>(config, harmless), head, num_labels);
+  const auto record = read_config<Gpt2Config>(config, harmless);
+  Gpt2::Traits traits;
+  traits.info = {.model_type = "gpt2",
+                 .hidden_size = record.n_embd,
+                 .num_layers = record.n_layer,
+                 .num_heads = record.n_head,
+                 .num_kv_heads = record.n_head,
+                 .head_dim = record.head_dim(),
+                 .vocab_size = record.vocab_size,
+                 .max_positions = record.n_positions,
+                 .is_decoder = true};
+  traits.network = "transformer";
+  traits.roles = {
+      {"query_key_value", "attn.c_attn"}, {"attention_output", "attn.c_proj"}, {"mlp_up", "mlp.c_fc"},
+      {"mlp_down", "mlp.c_proj"},         {"word_embedding", "wte"},           {"head", "lm_head"}};
+  traits.tied = record.tie_word_embeddings;
+  return std::make_unique<Gpt2>(record, traits, head, num_labels);
 }
 
 }  // namespace

@@ -2,12 +2,13 @@
 
 #include <ATen/ATen.h>
 
-#include "graft/base/error.h"
 #include "graft/models/config.h"
-#include "graft/nn/activation.h"
+#include "graft/models/decoder_model.h"
 #include "graft/nn/attention.h"
+#include "graft/nn/gated_mlp.h"
 #include "graft/nn/norm.h"
 #include "graft/nn/rotary.h"
+#include "graft/nn/stack.h"
 
 namespace graft {
 namespace {
@@ -81,32 +82,11 @@ class LlamaAttention : public Module {
   AttentionSettings settings_;
 };
 
-class LlamaMlp : public Module {
- public:
-  explicit LlamaMlp(const LlamaConfig& config)
-      : gate_proj_(config.hidden_size, config.intermediate_size, config.mlp_bias),
-        up_proj_(config.hidden_size, config.intermediate_size, config.mlp_bias),
-        down_proj_(config.intermediate_size, config.hidden_size, config.mlp_bias),
-        activation_(activation(config.hidden_act)) {
-    add("gate_proj", gate_proj_);
-    add("up_proj", up_proj_);
-    add("down_proj", down_proj_);
-  }
-  Tensor forward(const Tensor& x, RandomStream* dropout) const {
-    const Tensor gate = activation_(gate_proj_.forward(x, dropout));
-    return down_proj_.forward(gate * up_proj_.forward(x, dropout), dropout);
-  }
-
- private:
-  Linear gate_proj_, up_proj_, down_proj_;
-  Activation activation_;
-};
-
 class LlamaLayer : public Module {
  public:
   LlamaLayer(const LlamaConfig& config, const Rotary& rotary)
       : attention_(config, rotary),
-        mlp_(config),
+        mlp_({config.hidden_size, config.intermediate_size, config.mlp_bias}, activation(config.hidden_act)),
         input_norm_(config.hidden_size, config.rms_norm_eps),
         post_attention_norm_(config.hidden_size, config.rms_norm_eps) {
     add("self_attn", attention_);
@@ -127,7 +107,7 @@ class LlamaLayer : public Module {
 
  private:
   LlamaAttention attention_;
-  LlamaMlp mlp_;
+  GatedMlp mlp_;
   RmsNorm input_norm_, post_attention_norm_;
   Sublayer attention_output_, output_;
 };
@@ -136,10 +116,10 @@ class LlamaLayer : public Module {
 class LlamaNetwork : public Module {
  public:
   explicit LlamaNetwork(const LlamaConfig& config)
-      : embed_tokens(config.vocab_size, config.hidden_size),
+      : embed_tokens_(config.vocab_size, config.hidden_size),
         rotary_(config.rotary, config.dim()),
         norm_(config.hidden_size, config.rms_norm_eps) {
-    add("embed_tokens", embed_tokens);
+    add("embed_tokens", embed_tokens_);
     for (int64_t i = 0; i < config.num_hidden_layers; ++i) {
       layers_.push_back(std::make_unique<LlamaLayer>(config, rotary_));
       add(fmt::format("layers.{}", i), *layers_.back());
@@ -147,96 +127,46 @@ class LlamaNetwork : public Module {
     add("norm", norm_);
   }
   Tensor forward(const Batch& batch) const {
-    const auto read = ReadRows::of(batch, batch.layout);
     rotary_.prepare(batch.layout.positions);
-    Tensor x = embed_tokens.inputs(batch.input_ids, batch.embeddings);
-    for (size_t i = 0; i < layers_.size(); ++i) {
-      if (batch.trace != nullptr) batch.trace->hidden_states.push_back(x);
-      const bool last = i + 1 == layers_.size();
-      x = layers_[i]->forward(
-          x, {batch, batch.layout, static_cast<int64_t>(i), last && read ? &*read : nullptr});
-    }
-    x = norm_.forward(x);
-    if (batch.trace == nullptr) return x;
-    batch.trace->hidden_states.push_back(x);
-    return batch.rows.defined() ? x.index_select(0, batch.rows) : x;
+    const Tensor x = embed_tokens_.inputs(batch.input_ids, batch.embeddings);
+    return run_stack(layers_, x, batch, [this](const Tensor& y) { return norm_.forward(y); });
   }
-
-  Embedding embed_tokens;
+  Embedding& words() { return embed_tokens_; }
 
  private:
+  Embedding embed_tokens_;
   Rotary rotary_;
   std::vector<std::unique_ptr<LlamaLayer>> layers_;
   RmsNorm norm_;
-};
-
-class Llama : public Model {
- public:
-  Llama(const LlamaConfig& record, HeadKind kind, int64_t labels)
-      : network_(record), pad_(record.pad_token_id.value_or(-1)) {
-    head = kind;
-    num_labels = labels;
-    info_ = {.model_type = "llama",
-             .hidden_size = record.hidden_size,
-             .num_layers = record.num_hidden_layers,
-             .num_heads = record.num_attention_heads,
-             .num_kv_heads = record.kv_heads(),
-             .head_dim = record.dim(),
-             .vocab_size = record.vocab_size,
-             .max_positions = record.max_position_embeddings,
-             .is_decoder = true};
-    add(kind == HeadKind::none ? "" : "model", network_);
-    if (kind == HeadKind::causal_lm) {
-      head_ = record.tie_word_embeddings
-                  ? std::make_unique<Linear>(network_.embed_tokens.weight, false)
-                  : std::make_unique<Linear>(record.hidden_size, record.vocab_size, false);
-      add("lm_head", *head_);
-    } else if (kind != HeadKind::none) {
-      head_ = std::make_unique<Linear>(record.hidden_size, labels, false);
-      add("score", *head_);
-    }
-  }
-
-  Tensor run(const Batch& batch) override { return network_.forward(batch); }
-  Tensor logits(const Tensor& hidden, const Batch& batch) override {
-    if (!head_) throw InternalError("llama", "no logits with head {}", head_name(head));
-    return head_->forward(hidden, batch.dropout);
-  }
-  Tensor head_rows(const Layout& layout) const override {
-    return head == HeadKind::sequence_classification ? layout.last_rows() : Tensor();
-  }
-  const ModelInfo& info() const override { return info_; }
-  std::vector<Role> roles() const override {
-    return {{"query", "self_attn.q_proj"},
-            {"key", "self_attn.k_proj"},
-            {"value", "self_attn.v_proj"},
-            {"attention_output", "self_attn.o_proj"},
-            {"mlp_gate", "mlp.gate_proj"},
-            {"mlp_up", "mlp.up_proj"},
-            {"mlp_down", "mlp.down_proj"},
-            {"word_embedding", "embed_tokens"},
-            {"head", "lm_head"}};
-  }
-  Embedding& word_embedding() override { return network_.embed_tokens; }
-  Linear* output_embedding() override { return head == HeadKind::causal_lm ? head_.get() : nullptr; }
-  std::vector<std::string> head_modules() const override {
-    if (head == HeadKind::none || head == HeadKind::causal_lm) return {};
-    return {"score"};
-  }
-  int64_t padding_row() const override { return pad_; }
-
- private:
-  LlamaNetwork network_;
-  std::unique_ptr<Linear> head_;
-  int64_t pad_;
-  ModelInfo info_;
 };
 
 std::unique_ptr<Model> create(const Json& config, HeadKind head, int64_t num_labels) {
   auto record = read_config<LlamaConfig>(config, {"rope_theta", "rope_scaling", "rope_parameters"});
   check_heads(record.num_attention_heads, record.kv_heads(), record.dim());
   record.rotary = RotaryConfig::read(config);
-  return std::make_unique<Llama>(record, head, num_labels);
+  DecoderModel<LlamaNetwork>::Traits traits;
+  traits.info = {.model_type = "llama",
+                 .hidden_size = record.hidden_size,
+                 .num_layers = record.num_hidden_layers,
+                 .num_heads = record.num_attention_heads,
+                 .num_kv_heads = record.kv_heads(),
+                 .head_dim = record.dim(),
+                 .vocab_size = record.vocab_size,
+                 .max_positions = record.max_position_embeddings,
+                 .is_decoder = true};
+  traits.network = "model";
+  traits.roles = {{"query", "self_attn.q_proj"},
+                  {"key", "self_attn.k_proj"},
+                  {"value", "self_attn.v_proj"},
+                  {"attention_output", "self_attn.o_proj"},
+                  {"mlp_gate", "mlp.gate_proj"},
+                  {"mlp_up", "mlp.up_proj"},
+                  {"mlp_down", "mlp.down_proj"},
+                  {"word_embedding", "embed_tokens"},
+                  {"head", "lm_head"}};
+  traits.tied = record.tie_word_embeddings;
+  traits.padding_row = record.pad_token_id.value_or(-1);
+  return std::make_unique<DecoderModel<LlamaNetwork>>(record, traits, head, num_labels);
 }
 
 }  // namespace

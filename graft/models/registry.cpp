@@ -1,14 +1,28 @@
 #include "graft/base/error.h"
+#include "graft/models/albert.h"
 #include "graft/models/bert.h"
+#include "graft/models/deberta_v2.h"
+#include "graft/models/electra.h"
+#include "graft/models/gemma2.h"
 #include "graft/models/gpt2.h"
+#include "graft/models/gpt_neox.h"
 #include "graft/models/llama.h"
+#include "graft/models/mistral.h"
 #include "graft/models/mt5.h"
+#include "graft/models/opt.h"
+#include "graft/models/phi3.h"
+#include "graft/models/qwen2.h"
+#include "graft/models/qwen3.h"
+#include "graft/models/roberta.h"
 #include "graft/models/t5.h"
+#include "graft/models/xlm_roberta.h"
 
 namespace graft {
 
 const std::vector<Family>& families() {
-  static const std::vector<Family> rows = {kBert, kGpt2, kLlama, kMt5, kT5};
+  static const std::vector<Family> rows = {kAlbert,  kBert,  kDebertaV2, kElectra, kGemma2,    kGpt2,
+                                           kGptNeox, kLlama, kMistral,   kMt5,     kOpt,       kPhi3,
+                                           kQwen2,   kQwen3, kRoberta,   kT5,      kXlmRoberta};
   return rows;
 }
 

@@ -12,6 +12,7 @@ ops::AttentionOptions options_of(const AttentionSettings& settings, RandomStream
   options.causal = settings.causal;
   options.window = settings.window;
   options.scale = settings.scale;
+  options.softcap = settings.softcap;
   options.distance_bias = settings.distance_bias;
   if (dropout != nullptr && settings.dropout > 0) {
     options.dropout = settings.dropout;

@@ -36,10 +36,11 @@ struct LayerPass {
 
 struct AttentionSettings {
   bool causal = false;
-  int64_t window = 0;    // keys that a query sees, itself included; 0: all
-  double scale = 0;      // 0: 1/√D
-  double dropout = 0;    // active only where the batch has a stream
-  Tensor distance_bias;  // as in ops::AttentionOptions
+  int64_t window = 0;         // keys that a query sees, itself included; 0: all
+  double scale = 0;           // 0: 1/√D
+  double softcap = 0;         // as in ops::AttentionOptions
+  double dropout = 0;         // active only where the batch has a stream
+  Tensor distance_bias = {};  // as in ops::AttentionOptions
 };
 
 /// Projections of one layer. q [T, H, D] ([N, H, D] with early read rows), k and v [T, G, D], rotated where

@@ -10,7 +10,11 @@ Embedding::Embedding(int64_t rows, int64_t dim) : weight(add("weight", {rows, di
 
 Embedding::Embedding(std::shared_ptr<Parameter> shared) : weight(std::move(shared)) { add("weight", weight); }
 
-Tensor Embedding::forward(const Tensor& ids) const { return hook ? hook->forward(*this, ids) : apply(ids); }
+Tensor Embedding::forward(const Tensor& ids) const {
+  const Tensor rows = hook ? hook->forward(*this, ids) : apply(ids);
+  // The factor in the rows' own type, as transformers rounds it.
+  return scale == 1 ? rows : rows * at::scalar_tensor(scale, rows.options().requires_grad(false));
+}
 
 Tensor Embedding::apply(const Tensor& ids) const {
   if (ids.numel() > 0) {

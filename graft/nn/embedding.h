@@ -31,6 +31,7 @@ class Embedding : public Module {
   int64_t dim() const { return weight->shape[1]; }
 
   std::shared_ptr<Parameter> weight;  // [rows, dim]
+  double scale = 1;                   // of what forward gives (Gemma); not of apply
   std::shared_ptr<EmbeddingHook> hook;
 };
 

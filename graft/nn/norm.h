@@ -18,14 +18,15 @@ class LayerNorm : public Module {
 
 class RmsNorm : public Module {
  public:
-  RmsNorm(int64_t dim, double eps);
+  /// `offset` is added to the weight (Gemma: 1).
+  RmsNorm(int64_t dim, double eps, double offset = 0);
   /// x […, dim] → the same shape.
   Tensor forward(const Tensor& x) const;
 
   std::shared_ptr<Parameter> weight;  // [dim]
 
  private:
-  double eps_;
+  double eps_, offset_;
 };
 
 }  // namespace graft

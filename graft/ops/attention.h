@@ -19,6 +19,7 @@ struct AttentionOptions {
   bool causal = false;
   int64_t window = 0;  // a query sees keys nearer than this (itself: 0); 0: all
   double scale = 0;    // 0: 1/√D
+  double softcap = 0;  // scaled scores become cap · tanh(score / cap) (Gemma 2); 0: none. Has the plain form only
   double dropout = 0;  // of the weights after softmax; drawn from `key` by counter, so that the backward pass draws again
   uint64_t key = 0;
   Tensor distance_bias = {};  // [H, 2R + 1] float32 or undefined: added to the scaled score of a key at position (query's + d), at

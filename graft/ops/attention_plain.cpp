@@ -59,6 +59,7 @@ Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, const Sequence&
   const Tensor value = v.transpose(0, 1).repeat_interleave(repeat, 0);
   const double scale = o.scale != 0 ? o.scale : 1.0 / std::sqrt(static_cast<double>(q.size(2)));
   Tensor scores = at::matmul(q.transpose(0, 1), key.transpose(1, 2)) * scale;
+  if (o.softcap > 0) scores = at::tanh(scores / o.softcap) * o.softcap;
   const Tensor distance = distances(s);
   if (o.distance_bias.defined()) {
     const int64_t reach = o.distance_bias.size(1) / 2;

@@ -1,0 +1,205 @@
+#include "graft/models/phi3.h"
+
+#include <ATen/ATen.h>
+
+#include "graft/models/config.h"
+#include "graft/models/decoder_model.h"
+#include "graft/nn/activation.h"
+#include "graft/nn/attention.h"
+#include "graft/nn/dropout.h"
+#include "graft/nn/norm.h"
+#include "graft/nn/rotary.h"
+#include "graft/nn/stack.h"
+
+namespace graft {
+namespace {
+
+struct Phi3Config {
+  int64_t vocab_size = 32064, hidden_size = 3072, intermediate_size = 8192, num_hidden_layers = 32;
+  int64_t num_attention_heads = 32, max_position_embeddings = 4096;
+  std::optional<int64_t> num_key_value_heads, pad_token_id, sliding_window;
+  std::string hidden_act = "silu";
+  double rms_norm_eps = 1e-5, attention_dropout = 0, resid_pdrop = 0;
+  bool tie_word_embeddings = false;
+  RotaryConfig rotary;
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor& visit) {
+    visit("vocab_size", self.vocab_size, "rows of the word embedding", size_check());
+    visit("hidden_size", self.hidden_size, "width of the stream", size_check());
+    visit("intermediate_size", self.intermediate_size, "width of the feed-forward part", size_check());
+    visit("num_hidden_layers", self.num_hidden_layers, "blocks", count_check());
+    visit("num_attention_heads", self.num_attention_heads, "query heads", count_check());
+    visit("num_key_value_heads", self.num_key_value_heads,
+          "key and value heads; null: as many as query heads");
+    visit("max_position_embeddings", self.max_position_embeddings, "trained length", size_check());
+    visit("pad_token_id", self.pad_token_id, "row of the word embedding that starts as zeros");
+    visit("hidden_act", self.hidden_act, "activation", one_of(activation_names()));
+    visit("rms_norm_eps", self.rms_norm_eps, "in every norm", eps_check());
+    visit("attention_dropout", self.attention_dropout, "of weights", probability_check());
+    visit("resid_pdrop", self.resid_pdrop, "of sublayers' outputs", probability_check());
+    visit("sliding_window", self.sliding_window, "keys that a query sees; null: all");
+    visit("tie_word_embeddings", self.tie_word_embeddings, "the head is the word embedding");
+  }
+  int64_t kv_heads() const { return num_key_value_heads.value_or(num_attention_heads); }
+  int64_t dim() const {
+    return divided(hidden_size, num_attention_heads, "hidden_size", "num_attention_heads");
+  }
+};
+
+class Phi3Attention : public Module {
+ public:
+  Phi3Attention(const Phi3Config& config, const Rotary& rotary)
+      : qkv_proj_(config.hidden_size, (config.num_attention_heads + 2 * config.kv_heads()) * config.dim(),
+                  false),
+        o_proj_(config.num_attention_heads * config.dim(), config.hidden_size, false),
+        rotary_(rotary),
+        heads_(config.num_attention_heads),
+        kv_heads_(config.kv_heads()) {
+    settings_.causal = true;
+    settings_.window = config.sliding_window.value_or(0);
+    settings_.dropout = config.attention_dropout;
+    add("qkv_proj", qkv_proj_);
+    add("o_proj", o_proj_);
+  }
+  Tensor forward(const Tensor& x, const LayerPass& pass) const {
+    RandomStream* dropout = pass.batch.dropout;
+    // Query heads, then key heads, then value heads.
+    const Tensor fused = qkv_proj_.forward(x, dropout).view({x.size(0), heads_ + 2 * kv_heads_, -1});
+    const Tensor q = pass.query_input(fused.narrow(1, 0, heads_));
+    const Tensor k = fused.narrow(1, heads_, kv_heads_), v = fused.narrow(1, heads_ + kv_heads_, kv_heads_);
+    const Projections rotated{rotary_.apply(q, pass.query_positions()),
+                              rotary_.apply(k, pass.layout.positions), v};
+    return o_proj_.forward(attend(rotated, pass, settings_), dropout);
+  }
+
+ private:
+  Linear qkv_proj_, o_proj_;
+  const Rotary& rotary_;
+  int64_t heads_, kv_heads_;
+  AttentionSettings settings_;
+};
+
+class Phi3Mlp : public Module {
+ public:
+  explicit Phi3Mlp(const Phi3Config& config)
+      : gate_up_proj_(config.hidden_size, 2 * config.intermediate_size, false),
+        down_proj_(config.intermediate_size, config.hidden_size, false),
+        activation_(activation(config.hidden_act)) {
+    add("gate_up_proj", gate_up_proj_);
+    add("down_proj", down_proj_);
+  }
+  Tensor forward(const Tensor& x, RandomStream* dropout) const {
+    const auto halves = gate_up_proj_.forward(x, dropout).chunk(2, 1);
+    return down_proj_.forward(activation_(halves[0]) * halves[1], dropout);
+  }
+
+ private:
+  Linear gate_up_proj_, down_proj_;
+  Activation activation_;
+};
+
+class Phi3Layer : public Module {
+ public:
+  Phi3Layer(const Phi3Config& config, const Rotary& rotary)
+      : attention_(config, rotary),
+        mlp_(config),
+        input_norm_(config.hidden_size, config.rms_norm_eps),
+        post_attention_norm_(config.hidden_size, config.rms_norm_eps),
+        dropout_(config.resid_pdrop) {
+    add("self_attn", attention_);
+    add("mlp", mlp_);
+    add("input_layernorm", input_norm_);
+    add("post_attention_layernorm", post_attention_norm_);
+    add("attention_adapters", attention_output_);
+    add("output_adapters", output_);
+  }
+  Tensor forward(const Tensor& x, const LayerPass& pass) const {
+    RandomStream* dropout = pass.batch.dropout;
+    const Tensor residual = read_rows(x, pass.read);
+    const Tensor attended = dropped(attention_.forward(input_norm_.forward(x), pass), dropout_, dropout);
+    const Tensor middle = residual + attention_output_.forward({residual, attended, {}}, dropout);
+    const Tensor fed =
+        dropped(mlp_.forward(post_attention_norm_.forward(middle), dropout), dropout_, dropout);
+    return middle + output_.forward({middle, fed, {}}, dropout);
+  }
+
+ private:
+  Phi3Attention attention_;
+  Phi3Mlp mlp_;
+  RmsNorm input_norm_, post_attention_norm_;
+  double dropout_;
+  Sublayer attention_output_, output_;
+};
+
+/// Everything below the heads; "model." where there is a head.
+class Phi3Network : public Module {
+ public:
+  explicit Phi3Network(const Phi3Config& config)
+      : embed_tokens_(config.vocab_size, config.hidden_size),
+        rotary_(config.rotary, config.dim()),
+        norm_(config.hidden_size, config.rms_norm_eps) {
+    add("embed_tokens", embed_tokens_);
+    for (int64_t i = 0; i < config.num_hidden_layers; ++i) {
+      layers_.push_back(std::make_unique<Phi3Layer>(config, rotary_));
+      add(fmt::format("layers.{}", i), *layers_.back());
+    }
+    add("norm", norm_);
+  }
+  Tensor forward(const Batch& batch) const {
+    rotary_.prepare(batch.layout.positions);
+    const Tensor x = embed_tokens_.inputs(batch.input_ids, batch.embeddings);
+    return run_stack(layers_, x, batch, [this](const Tensor& y) { return norm_.forward(y); });
+  }
+  Embedding& words() { return embed_tokens_; }
+
+ private:
+  Embedding embed_tokens_;
+  Rotary rotary_;
+  std::vector<std::unique_ptr<Phi3Layer>> layers_;
+  RmsNorm norm_;
+};
+
+std::unique_ptr<Model> create(const Json& config, HeadKind head, int64_t num_labels) {
+  auto record = read_config<Phi3Config>(
+      config, {"rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor",
+               "original_max_position_embeddings", "embd_pdrop"});
+  check_heads(record.num_attention_heads, record.kv_heads(), record.dim());
+  check_window(record.sliding_window);
+  record.rotary = RotaryConfig::read(config);
+  DecoderModel<Phi3Network>::Traits traits;
+  traits.info = {.model_type = "phi3",
+                 .hidden_size = record.hidden_size,
+                 .num_layers = record.num_hidden_layers,
+                 .num_heads = record.num_attention_heads,
+                 .num_kv_heads = record.kv_heads(),
+                 .head_dim = record.dim(),
+                 .vocab_size = record.vocab_size,
+                 .max_positions = record.max_position_embeddings,
+                 .is_decoder = true};
+  traits.network = "model";
+  traits.roles = {{"query_key_value", "self_attn.qkv_proj"},
+                  {"attention_output", "self_attn.o_proj"},
+                  {"mlp_up", "mlp.gate_up_proj"},
+                  {"mlp_down", "mlp.down_proj"},
+                  {"word_embedding", "embed_tokens"},
+                  {"head", "lm_head"}};
+  traits.tied = record.tie_word_embeddings;
+  traits.padding_row = record.pad_token_id.value_or(-1);
+  return std::make_unique<DecoderModel<Phi3Network>>(record, traits, head, num_labels);
+}
+
+}  // namespace
+
+const Family kPhi3 = {
+    .model_type = "phi3",
+    .create = create,
+    .prefix = "model.",
+    .architectures = {{"Phi3ForCausalLM", HeadKind::causal_lm},
+                      {"Phi3Model", HeadKind::none},
+                      {"Phi3ForSequenceClassification", HeadKind::sequence_classification}},
+    .heads = {"lm_head.", "score."},
+    .buffers = {"rotary_emb.inv_freq"},
+};
+
+}  // namespace graft

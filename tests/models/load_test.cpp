@@ -1,0 +1,191 @@
+// Reading checkpoints: prefixes, new heads, types; and errors that say everything at once.
+#include <gtest/gtest.h>
+
+#include "graft/base/error.h"
+#include "graft/io/checkpoint.h"
+#include "tests/models/golden.h"
+#include "tests/models/tiny.h"
+
+namespace graft::test {
+namespace {
+
+/// A checkpoint in memory from a tiny model.
+Checkpoint checkpoint_of(size_t index) {
+  const auto model = tiny_model(tiny_models()[index]);
+  return {"memory", model_config(*model, at::kFloat), model_tensors(*model, at::kFloat)};
+}
+constexpr size_t kBertMlm = 0, kBertSeqcls = 1, kLlama = 2;
+
+std::string error_of(const std::function<void()>& call) {
+  try {
+    call();
+  } catch (const DataError& error) {
+    return error.what();
+  }
+  return "no DataError";
+}
+
+bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+TEST(Load, AllProblemsInOneError) {
+  Checkpoint checkpoint = checkpoint_of(kLlama);
+  checkpoint.tensors.erase("model.norm.weight");
+  checkpoint.tensors.erase("model.layers.1.mlp.up_proj.weight");
+  checkpoint.tensors["model.layers.0.self_attn.q_proj.weight"] = at::zeros({3, 5});
+  checkpoint.tensors["model.layers.2.mlp.up_proj.weight"] = at::zeros({40, 24});
+  checkpoint.tensors["model.layers.0.input_layernorm.weight"] = at::zeros({24}, at::kLong);
+  const std::string error = error_of([&] { load_model(checkpoint, {}); });
+  EXPECT_TRUE(has(error, "missing model.layers.1.mlp.up_proj.weight, model.norm.weight")) << error;
+  EXPECT_TRUE(has(error, "unexpected model.layers.2.mlp.up_proj.weight")) << error;
+  EXPECT_TRUE(has(error, "q_proj.weight has shape [3, 5], expected [32, 24]")) << error;
+  EXPECT_TRUE(has(error, "input_layernorm.weight is of type Long")) << error;
+}
+
+TEST(Load, SettingsThatAreNotImplementedAreNamed) {
+  Checkpoint checkpoint = checkpoint_of(kLlama);
+  checkpoint.config["use_sliding_window"] = true;
+  checkpoint.config["attn_logit_softcapping"] = 50.0;
+  checkpoint.config["temperature"] = 0.7;
+  checkpoint.config["some_switch"] = false;
+  const std::string error = error_of([&] { load_model(checkpoint, {}); });
+  EXPECT_TRUE(has(error, "use_sliding_window = true, attn_logit_softcapping = 50.0")) << error;
+  EXPECT_FALSE(has(error, "temperature") || has(error, "some_switch")) << error;
+}
+
+TEST(Load, WrongSettings) {
+  const auto refused = [](size_t index, const char* key, const Json& value, const std::string& part) {
+    Checkpoint checkpoint = checkpoint_of(index);
+    checkpoint.config[key] = value;
+    const std::string error = error_of([&] { load_model(checkpoint, {}); });
+    EXPECT_TRUE(has(error, part)) << error;
+  };
+  refused(kLlama, "hidden_size", "wide", "hidden_size");
+  refused(kLlama, "hidden_size", -1, "hidden_size");
+  refused(kLlama, "num_hidden_layers", 1000000000, "num_hidden_layers");
+  refused(kLlama, "num_key_value_heads", 3, "num_key_value_heads 3");
+  refused(kLlama, "head_dim", 0, "head_dim 0");
+  refused(kLlama, "head_dim", 7, "7 rotated dimensions");
+  refused(kLlama, "hidden_act", "swishh", "hidden_act");
+  refused(kLlama, "rope_scaling", Json{{"rope_type", "yarn"}, {"factor", 4.0}}, "rope_type yarn");
+  refused(kLlama, "rope_scaling", Json{{"rope_type", "linear"}, {"beta_fast", 4.0}}, "beta_fast");
+  refused(kLlama, "rms_norm_eps", 0, "rms_norm_eps");
+  refused(kLlama, "model_type", "lama", "did you mean llama");
+  refused(kLlama, "model_type", 3, "model_type");
+  refused(kLlama, "architectures", Json::array({"LlamaForVision"}), "LlamaForVision");
+  refused(kLlama, "quantization_config", Json{{"bits", 4}}, "quantization_config");
+  refused(kBertMlm, "position_embedding_type", "relative_key", "position_embedding_type");
+  refused(kBertMlm, "num_attention_heads", 5, "hidden_size 24 does not divide by num_attention_heads 5");
+  refused(kBertMlm, "is_decoder", true, "is_decoder = true");
+}
+
+TEST(Load, AHeadThatTheFamilyDoesNotHave) {
+  LoadOptions options;
+  options.head = HeadKind::masked_lm;
+  EXPECT_THROW(load_model(checkpoint_of(kLlama), options), UsageError);
+  EXPECT_THROW(head_kind("sequence_clasification"), UsageError);
+  EXPECT_EQ(head_kind("seq2seq_lm"), HeadKind::seq2seq_lm);
+}
+
+TEST(Load, AnotherHeadIsDrawnAndTheOldOneLeftOut) {
+  LoadOptions options;
+  options.head = HeadKind::token_classification;
+  options.label_names = {"O", "B", "I", "E"};
+  options.seed = 9;
+  const auto model = load_model(checkpoint_of(kBertSeqcls), options);
+  EXPECT_EQ(model->num_labels, 4);
+  EXPECT_EQ(model->config["architectures"], Json::array({"BertForTokenClassification"}));
+  EXPECT_EQ(model->config["id2label"]["1"], "B");
+  EXPECT_EQ(model->config["label2id"]["I"], 2);
+  const TensorMap tensors = model_tensors(*model, at::kFloat);
+  EXPECT_EQ(tensors.at("classifier.weight").sizes(), at::IntArrayRef({4, 24}));
+  EXPECT_NEAR(tensors.at("classifier.weight").std().item<double>(), 0.02, 0.01);
+  EXPECT_EQ(tensors.at("classifier.bias").abs().sum().item<double>(), 0);
+  EXPECT_FALSE(tensors.contains("bert.pooler.dense.weight"));
+}
+
+TEST(Load, PrefixesAreAddedAndTakenAway) {
+  LoadOptions options;
+  options.head = HeadKind::none;
+  const auto bare = load_model(checkpoint_of(kBertSeqcls), options);
+  EXPECT_NE(bare->find("encoder.layer.0.attention.self.query"), nullptr);
+  const Checkpoint written{"memory", model_config(*bare, at::kFloat), model_tensors(*bare, at::kFloat)};
+  EXPECT_TRUE(written.tensors.contains("pooler.dense.weight"));
+  options.head = HeadKind::sequence_classification;
+  const auto headed = load_model(written, options);
+  const at::NoGradGuard no_grad;
+  const Batch batch = batch_of(*headed, {some_text(1, 5)});
+  EXPECT_TRUE(at::equal(headed->run(batch), bare->run(batch)));
+}
+
+TEST(Load, WeightsOfTheComputeTypeStayWhereTheyAre) {
+  const Checkpoint checkpoint = checkpoint_of(kLlama);
+  const auto model = load_model(checkpoint, {});
+  for (const auto& [path, parameter] : model->named_parameters()) {
+    EXPECT_EQ(parameter->base.data_ptr(), checkpoint.tensors.at(path).data_ptr()) << path;
+  }
+  const auto narrow = load_model(checkpoint, {.dtype = at::kBFloat16});
+  for (const auto& [path, parameter] : narrow->named_parameters()) {
+    EXPECT_EQ(parameter->base.scalar_type(), at::kBFloat16) << path;
+  }
+}
+
+TEST(Load, ATiedHeadThatDiffersInTheFileStaysItsOwn) {
+  Checkpoint checkpoint = checkpoint_of(kLlama);
+  checkpoint.tensors["lm_head.weight"] = checkpoint.tensors.at("model.embed_tokens.weight").clone();
+  EXPECT_EQ(model_tensors(*load_model(checkpoint, {}), at::kFloat).count("lm_head.weight"), 0u);
+  checkpoint.tensors["lm_head.weight"][0][0] += 1;
+  const auto model = load_model(checkpoint, {});
+  EXPECT_TRUE(at::equal(model->output_embedding()->weight->base, checkpoint.tensors.at("lm_head.weight")));
+  EXPECT_EQ(model->config["tie_word_embeddings"], false);
+}
+
+TEST(Load, BFloat16IsNearFloat32) {
+  const at::NoGradGuard no_grad;
+  for (const Tiny& tiny : tiny_models()) {
+    const auto wide = tiny_model(tiny);
+    const Checkpoint checkpoint{"memory", model_config(*wide, at::kFloat), model_tensors(*wide, at::kFloat)};
+    const auto narrow = load_model(checkpoint, {.dtype = at::kBFloat16});
+    const Batch batch = batch_of(*wide, {some_text(1, 7), some_text(2, 4)});
+    const Tensor want = wide->run(batch), got = narrow->run(batch);
+    EXPECT_EQ(got.scalar_type(), at::kBFloat16);
+    // bfloat16 keeps 8 bits: 0.4 % a rounding, a few dozen roundings deep.
+    const double relative = (got.to(at::kFloat) - want).norm().item<double>() / want.norm().item<double>();
+    EXPECT_LT(relative, 0.05) << tiny.name;
+  }
+}
+
+TEST(Load, InputsOutsideTheTables) {
+  const auto model = tiny_model(tiny_models()[kBertMlm]);
+  Batch batch = batch_of(*model, {some_text(1, 33)});
+  EXPECT_TRUE(has(error_of([&] { model->run(batch); }), "at most 32 tokens"));
+  batch = batch_of(*model, {{{61}, {}}});
+  EXPECT_TRUE(has(error_of([&] { model->run(batch); }), "id 61, expected 0 to 60"));
+}
+
+TEST(Load, MiniLmWithANewHead) {
+  GRAFT_NEED(shared_dir());
+  const Checkpoint checkpoint = Checkpoint::open(shared_dir() / "models/all-MiniLM-L6-v2");
+  LoadOptions options;
+  options.head = HeadKind::sequence_classification;
+  const auto model = load_model(checkpoint, options);
+  EXPECT_NE(model->find("bert.encoder.layer.5.attention.self.query"), nullptr);
+  const Tensor& weight = model->word_embedding().weight->base;
+  EXPECT_EQ(weight.scalar_type(), at::kFloat);
+  EXPECT_TRUE(at::equal(weight, checkpoint.tensors.at("embeddings.word_embeddings.weight").to(at::kFloat)));
+  options.head = {};
+  EXPECT_EQ(load_model(checkpoint, options)->head, HeadKind::none);
+}
+
+TEST(Golden, AMovedReferenceFails) {
+  const Tensor expected = at::randn({4, 5});
+  EXPECT_LT(share_of_tolerance(expected, expected, 1e-5, 1e-5), 1.0);
+  const Tensor moved = expected.clone();
+  moved[1][2] += 1e-3;
+  EXPECT_GT(share_of_tolerance(moved, expected, 1e-5, 1e-5), 1.0);
+  moved[1][2] = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_GT(share_of_tolerance(moved, expected, 1e-5, 1e-5), 1.0);
+  EXPECT_GT(share_of_tolerance(expected, at::full({4, 5}, NAN), 1e-5, 1e-5), 1.0);
+}
+
+}  // namespace
+}  // namespace graft::test

@@ -1,0 +1,166 @@
+// Where keys lie: layout, prefix, cache, rows that are read; and the rotary tables.
+#include "graft/nn/attention.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "graft/base/error.h"
+#include "graft/nn/rotary.h"
+
+namespace graft {
+namespace {
+
+/// Sums in another order, of a few terms of size one in float32.
+constexpr double kRounding = 2e-6;
+
+double difference(const Tensor& a, const Tensor& b) {
+  return a.sizes() == b.sizes() ? (a - b).abs().max().item<double>() : 1e9;
+}
+
+struct Case {
+  Layout layout = Layout::of({3, 1, 4});
+  Tensor q = at::sin(at::arange(8 * 4 * 5, at::kFloat)).view({8, 4, 5});
+  Tensor k = at::cos(at::arange(8 * 2 * 5, at::kFloat) * 1.7).view({8, 2, 5});
+  Tensor v = at::sin(at::arange(8 * 2 * 5, at::kFloat) * 0.3).view({8, 2, 5});
+};
+
+TEST(Layout, OffsetsPositionsAndEnds) {
+  const Layout layout = Layout::of({2, 0, 3}, {5, 0, 1});
+  EXPECT_EQ(layout.offsets, (std::vector<int64_t>{0, 2, 2, 5}));
+  EXPECT_TRUE(at::equal(layout.positions, at::tensor({5, 6, 1, 2, 3}, at::kLong)));
+  EXPECT_EQ(layout.longest(), 3);
+  EXPECT_EQ(layout.rows(), 5);
+  EXPECT_TRUE(at::equal(Layout::of({2, 3}).first_rows(), at::tensor({0, 2}, at::kLong)));
+  EXPECT_TRUE(at::equal(Layout::of({2, 3}).last_rows(), at::tensor({1, 4}, at::kLong)));
+  EXPECT_NO_THROW(layout.check_positions(7));
+  EXPECT_THROW(layout.check_positions(6), DataError);
+  EXPECT_THROW(Layout::of({1}, {1, 2}), InternalError);
+}
+
+TEST(Attend, APrefixIsKeysInFrontOfEachSequence) {
+  const Case c;
+  Batch batch;
+  batch.layout = c.layout;
+  const Tensor key = at::cos(at::arange(2 * 2 * 5, at::kFloat)).view({2, 2, 5}), value = key.sin();
+  batch.prefix = {{key, value}};
+  const AttentionSettings settings{.causal = true};
+  const Tensor got = attend({c.q, c.k, c.v}, {batch, batch.layout}, settings);
+  for (size_t b = 0; b < 3; ++b) {
+    const int64_t begin = c.layout.offsets[b], end = c.layout.offsets[b + 1];
+    ops::AttentionOptions options;
+    options.causal = true;
+    const Tensor want = ops::attention_plain(
+        c.q.slice(0, begin, end).contiguous(), at::cat({key, c.k.slice(0, begin, end)}),
+        at::cat({value, c.v.slice(0, begin, end)}), {{0}, {end - begin}}, {{0}, {end - begin + 2}}, options);
+    EXPECT_LT(difference(got.slice(0, begin, end), want.reshape({end - begin, -1})), kRounding) << b;
+  }
+}
+
+TEST(Attend, ReadRowsAreFoundEarlyWhereTheyAreRuns) {
+  Batch batch;
+  batch.layout = Layout::of({3, 1, 4});
+  const auto early = [&](std::vector<int64_t> rows) {
+    batch.rows = at::tensor(rows, at::kLong);
+    return ReadRows::of(batch, batch.layout)->early;
+  };
+  EXPECT_FALSE(ReadRows::of(batch, batch.layout).has_value());
+  EXPECT_TRUE(early({0, 3, 4}));
+  EXPECT_TRUE(early({1, 2, 6}));
+  EXPECT_TRUE(early({3}));
+  EXPECT_FALSE(early({0, 2}));
+  EXPECT_FALSE(early({4, 0}));
+  EXPECT_FALSE(early({3, 3}));
+  EXPECT_FALSE(early({8}));
+  batch.rows = at::tensor({1, 2, 6}, at::kLong);
+  const auto read = ReadRows::of(batch, batch.layout);
+  EXPECT_EQ(read->counts, (std::vector<int64_t>{2, 0, 1}));
+  EXPECT_EQ(read->unread, (std::vector<int64_t>{0, 0, 1}));
+  Trace trace;
+  batch.trace = &trace;
+  EXPECT_FALSE(ReadRows::of(batch, batch.layout).has_value());
+}
+
+TEST(Attend, ReadRowsEqualThoseOfAllRows) {
+  const Case c;
+  for (const bool causal : {false, true}) {
+    for (const int64_t window : {0, 2}) {
+      if (window > 0 && !causal) continue;
+      Batch batch;
+      batch.layout = c.layout;
+      const AttentionSettings settings{.causal = causal, .window = window};
+      const Tensor all = attend({c.q, c.k, c.v}, {batch, batch.layout}, settings);
+      for (const std::vector<int64_t>& rows : {std::vector<int64_t>{1, 5, 6}, {0, 2, 3}, {7, 0, 7}}) {
+        batch.rows = at::tensor(rows, at::kLong);
+        const auto read = ReadRows::of(batch, batch.layout);
+        const LayerPass pass{batch, batch.layout, 0, &*read};
+        const Tensor got = attend({pass.query_input(c.q), c.k, c.v}, pass, settings);
+        EXPECT_LT(difference(got, all.index_select(0, batch.rows)), kRounding);
+      }
+    }
+  }
+}
+
+TEST(Cache, GrowsSelectsAndKeepsWhatItHolds) {
+  KvCache cache(1, 2, 1);
+  const auto rows = [](float first, int64_t count) {
+    return (first + at::arange(count, at::kFloat)).view({count, 1, 1});
+  };
+  cache.append(0, rows(0, 3), rows(10, 3), Layout::of({1, 2}));
+  cache.append(0, rows(3, 3), rows(13, 3), Layout::of({3, 0}));
+  const auto held = [&](const Tensor& buffer, size_t b) {
+    const auto spans = cache.spans(0);
+    return buffer.slice(0, spans.starts[b], spans.starts[b] + spans.lengths[b]).flatten();
+  };
+  EXPECT_TRUE(at::equal(held(cache.keys(0), 0), at::tensor({0.f, 3.f, 4.f, 5.f})));
+  EXPECT_TRUE(at::equal(held(cache.values(0), 1), at::tensor({11.f, 12.f})));
+  cache.select({1, 0, 1});
+  EXPECT_EQ(cache.sequences(), 3);
+  EXPECT_EQ(cache.length(1), 4);
+  EXPECT_TRUE(at::equal(held(cache.keys(0), 2), at::tensor({1.f, 2.f})));
+  cache.append(0, rows(7, 3), rows(17, 3), Layout::of({1, 1, 1}));
+  EXPECT_TRUE(at::equal(held(cache.keys(0), 2), at::tensor({1.f, 2.f, 9.f})));
+  EXPECT_TRUE(at::equal(held(cache.keys(0), 0), at::tensor({1.f, 2.f, 7.f})));
+  EXPECT_THROW(cache.append(0, rows(0, 1), rows(0, 1), Layout::of({1})), InternalError);
+  EXPECT_THROW(cache.select({3}), InternalError);
+}
+
+TEST(Rotary, BothLayoutsOfTheConfigMeanTheSame) {
+  const auto older = RotaryConfig::read(parse_json(R"({"rope_theta": 5000.0, "max_position_embeddings": 64,
+      "rope_scaling": {"type": "linear", "factor": 2.0}})",
+                                                   "older"));
+  const auto newer = RotaryConfig::read(parse_json(R"({"max_position_embeddings": 64,
+      "rope_parameters": {"rope_type": "linear", "rope_theta": 5000.0, "factor": 2.0}})",
+                                                   "newer"));
+  EXPECT_TRUE(at::equal(older.inverse_frequencies(8), newer.inverse_frequencies(8)));
+  // 5000^(-2/8) / 2
+  EXPECT_NEAR(older.inverse_frequencies(8)[1].item<double>(), 0.0594604, 1e-6);
+}
+
+TEST(Rotary, Llama3KeepsShortWavesAndStretchesLongOnes) {
+  RotaryConfig config{
+      .type = "llama3", .theta = 500000, .factor = 8, .low_freq_factor = 1, .high_freq_factor = 4};
+  config.original_max_positions = 8192;
+  const Tensor scaled = config.inverse_frequencies(128);
+  config.type = "default";
+  const Tensor plain = config.inverse_frequencies(128);
+  EXPECT_EQ(scaled[0].item<float>(), plain[0].item<float>());
+  EXPECT_NEAR((plain[63] / scaled[63]).item<double>(), 8, 1e-5);
+  EXPECT_TRUE((scaled <= plain).all().item<bool>());
+}
+
+TEST(Rotary, TheTableGrowsWithThePositions) {
+  const Rotary rotary({}, 4);
+  const Tensor x = at::ones({2, 1, 4});
+  const Tensor near = at::tensor({0, 3}, at::kLong), far = at::tensor({0, 5000}, at::kLong);
+  rotary.prepare(near);
+  const Tensor before = rotary.apply(x, near);
+  EXPECT_TRUE(at::equal(before[0], x[0]));
+  // cos 3 - sin 3, from the halves (i, i + 2)
+  EXPECT_NEAR(before[1][0][0].item<double>(), -1.1311125, 1e-6);
+  rotary.prepare(far);
+  EXPECT_TRUE(at::equal(rotary.apply(x, near), before));
+  EXPECT_TRUE(rotary.apply(x, far)[1].isfinite().all().item<bool>());
+}
+
+}  // namespace
+}  // namespace graft
