@@ -21,7 +21,7 @@ class ChatTemplate {
   ChatTemplate(std::string source, Json variables);
 
   struct Request {
-    Json messages;  // [{"role", "content", …}]
+    Json messages;         // [{"role", "content", …}]
     Json tools = nullptr;  // null: none
     bool add_generation_prompt = false;
     Json extra = Json::object();  // further variables

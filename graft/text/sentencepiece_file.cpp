@@ -127,6 +127,11 @@ void check_character_map(const std::string& map, const std::string& where) {
   }
 }
 
+bool is_byte_piece(std::string_view text) {
+  const auto hex = [](char c) { return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'F'); };
+  return text.size() == 6 && text.starts_with("<0x") && text.ends_with('>') && hex(text[3]) && hex(text[4]);
+}
+
 void check_pieces(const SentencePieceFile& file, const std::string& where) {
   if (file.pieces.empty()) throw DataError(where, "a model without pieces; is it a SentencePiece model?");
   std::unordered_set<std::string_view> seen;
@@ -141,6 +146,9 @@ void check_pieces(const SentencePieceFile& file, const std::string& where) {
     if (!std::isfinite(piece.score)) throw DataError(where, "piece {}: its score is not a number", i);
     if (piece.kind < Kind::kNormal || piece.kind > Kind::kByte)
       throw DataError(where, "piece {}: unknown kind", i);
+    if (piece.kind == Kind::kByte && !is_byte_piece(piece.text)) {
+      throw DataError(where, "piece {}: \"{}\", expected a byte as <0xE4>", i, piece.text);
+    }
     unknown += piece.kind == Kind::kUnknown;
   }
   if (unknown != 1) throw DataError(where, "pieces for unknown text: {}, expected 1", unknown);

@@ -34,6 +34,7 @@ class SurroundingsBuilder {
   }
 
   void add(AddedToken token) {
+    if (token.text.empty()) return;
     if (const auto known = find(token.text); known != around.added.end()) {
       token.id = known->id;
       *known = token;

@@ -9,8 +9,10 @@
 
 #include "graft/base/error.h"
 #include "graft/base/utf8.h"
+#include "graft/text/normalized_text.h"
 #include "graft/text/owned_text.h"
 #include "graft/text/sentencepiece_model.h"
+#include "graft/text/unigram.h"
 
 namespace graft {
 namespace {
@@ -54,6 +56,11 @@ class RunModel : public TokenModel {
       by_id_.emplace(*token.id, &token);
       first_bytes_[static_cast<unsigned char>(token.text[0])] = true;
     }
+    if (file.algorithm == SentencePieceFile::Algorithm::kUnigram && !file.whitespace_suffix)
+      unigram_.emplace(file);
+    for (int byte = 0; byte < 256 && file.byte_fallback; ++byte) {
+      byte_ids_.push_back(processor_.PieceToId(fmt::format("<0x{:02X}>", byte)));
+    }
     for (size_t i = 0; i < file.pieces.size(); ++i) {
       kinds_.push_back(file.pieces[i].kind);
       const bool plain =
@@ -84,11 +91,21 @@ class RunModel : public TokenModel {
   }
 
  private:
+  using Answer = sentencepiece::ImmutableSentencePieceText;
+  /// An id and the bytes of the text that it stands for.
+  struct Span {
+    int64_t id;
+    size_t begin, end;
+  };
+
   Encoding encode_one(const TextInput& input) const;
   std::vector<Segment> segments(std::string_view text) const;
   const AddedToken* token_at(std::string_view text, size_t at) const;
   void append_text(const std::string& text, int64_t type, Encoding& out) const;
   void append_pieces(std::string_view text, size_t begin, const CodePoints& points, Encoding& out) const;
+  NormalizedText normalized(std::string_view text, const Answer& answer) const;
+  std::vector<Span> first_of_equals(const NormalizedText& normalized) const;
+  void append_unknown(std::string_view bytes, Span place, bool after_unknown, std::vector<Span>& out) const;
   std::string decode_pieces(const std::vector<int>& ids) const;
   std::string decode_inside(std::vector<int> ids) const;
   Kind kind(int64_t id) const { return kinds_[static_cast<size_t>(id)]; }
@@ -100,7 +117,9 @@ class RunModel : public TokenModel {
   std::map<std::string, const AddedToken*, std::less<>> by_text_;
   std::map<int64_t, const AddedToken*> by_id_;
   bool first_bytes_[256] = {};
-  int anchor_ = -1;  // a piece that is plain text, to decode what stands after it
+  std::optional<Unigram> unigram_;
+  std::vector<int64_t> byte_ids_;  // by byte; empty without byte pieces
+  int anchor_ = -1;                // a piece that is plain text, to decode what stands after it
 };
 
 /// The longest added token that begins here.
@@ -134,12 +153,70 @@ std::vector<Segment> RunModel::segments(std::string_view text) const {
   return out;
 }
 
+/// The characters that stand behind byte pieces, so that an answer's pieces are the normalized text again.
+NormalizedText RunModel::normalized(std::string_view text, const Answer& answer) const {
+  NormalizedText out;
+  std::string bytes;
+  size_t bytes_begin = 0;
+  for (const auto& piece : answer.pieces()) {
+    const size_t begin = piece.begin(), end = piece.end();
+    if (kind(piece.id()) != Kind::kByte) {
+      out.append(piece.piece(), text.substr(begin, end - begin), begin);
+      continue;
+    }
+    if (bytes.empty()) bytes_begin = begin;
+    bytes += static_cast<char>(std::stoi(piece.piece().substr(3, 2), nullptr, 16));  // <0x..>
+    if (bytes.size() < utf8_size(bytes[0])) continue;
+    out.append(bytes, text.substr(bytes_begin, end - bytes_begin), bytes_begin);
+    bytes.clear();
+  }
+  return out;
+}
+
+/// An unknown character: its bytes where the model has them, else one token for a run of such characters.
+void RunModel::append_unknown(std::string_view bytes, Span place, bool after_unknown,
+                              std::vector<Span>& out) const {
+  if (byte_ids_.size() == 256) {
+    for (const char byte : bytes)
+      out.push_back({byte_ids_[static_cast<unsigned char>(byte)], place.begin, place.begin});
+    out.back().end = place.end;
+  } else if (after_unknown) {
+    out.back().end = place.end;
+  } else {
+    out.push_back({processor_.unk_id(), place.begin, place.end});
+  }
+}
+
+std::vector<RunModel::Span> RunModel::first_of_equals(const NormalizedText& normalized) const {
+  std::vector<Span> out;
+  bool after_unknown = false;
+  for (const Unigram::Part& part : unigram_->split(normalized.text())) {
+    const Span place{part.id, normalized.origin(part.begin), normalized.origin(part.end)};
+    if (part.id >= 0) {
+      out.push_back(place);
+    } else {
+      append_unknown(std::string_view(normalized.text()).substr(part.begin, part.end - part.begin), place,
+                     after_unknown, out);
+    }
+    after_unknown = part.id < 0;
+  }
+  return out;
+}
+
 void RunModel::append_pieces(std::string_view text, size_t begin, const CodePoints& points,
                              Encoding& out) const {
-  const sentencepiece::ImmutableSentencePieceText answer = processor_.EncodeAsImmutableProto(text);
-  for (const auto& piece : answer.pieces()) {
-    out.ids.push_back(piece.id());
-    out.offsets.emplace_back(points.at(begin + piece.begin()), points.at(begin + piece.end()));
+  const Answer answer = processor_.EncodeAsImmutableProto(text);
+  std::vector<Span> spans;
+  for (const auto& piece : answer.pieces()) spans.push_back({piece.id(), piece.begin(), piece.end()});
+  if (unigram_) {
+    std::vector<Span> first = first_of_equals(normalized(text, answer));
+    const auto same_id = [](const Span& a, const Span& b) { return a.id == b.id; };
+    if (!std::equal(first.begin(), first.end(), spans.begin(), spans.end(), same_id))
+      spans = std::move(first);
+  }
+  for (const Span& span : spans) {
+    out.ids.push_back(span.id);
+    out.offsets.emplace_back(points.at(begin + span.begin), points.at(begin + span.end));
   }
 }
 

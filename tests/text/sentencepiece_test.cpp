@@ -68,6 +68,16 @@ TEST(SentencePiece, BpeAndUnigram) {
   }
 }
 
+TEST(SentencePiece, FirstOfEqualSplits) {
+  // Ten characters as three threes and one, in any order: the same score, exactly.
+  const test::TempFolder folder;
+  folder.write("tokenizer.model", model(1, piece("!", -9.5f) + piece("!!!", -10.75f)));
+  const Tokenizer tokenizer = Tokenizer::open(folder.path());
+  const Encoding encoding = tokenizer.encode({"!!!!!!!!!!", {}, false});
+  EXPECT_EQ(encoding.ids, (Ids{3, 8, 9, 9, 9}));
+  EXPECT_EQ(encoding.offsets.back(), (std::pair<int64_t, int64_t>{7, 10}));
+}
+
 TEST(SentencePiece, SwitchesOfTheConfig) {
   const test::TempFolder folder;
   folder.write("tokenizer.model", model(1));
@@ -116,6 +126,7 @@ TEST(SentencePiece, FilesThatLie) {
   EXPECT_NE(complaint(model(1, piece("x", NAN))).find("score"), std::string::npos);
   EXPECT_NE(complaint(model(1, piece("x", -1, 9))).find("kind"), std::string::npos);
   EXPECT_NE(complaint(model(1, piece("<u>", 0, 2))).find("unknown text: 2"), std::string::npos);
+  EXPECT_NE(complaint(model(1, piece("<0xZZ>", 0, 6))).find("expected a byte"), std::string::npos);
   EXPECT_NE(complaint(model(7)).find("model type"), std::string::npos);
   for (const std::string& map :
        {trie(1024, 0xffffffff, nul), trie(1024, 0x7ffffc00, nul), trie(1000, 0, nul), trie(1024, 0, "x"),
