@@ -47,8 +47,9 @@ class IntrinsicRun {
     if (result_.metric == "loss" || !experiment_.task().larger_is_better(result_.metric))
       throw UsageError("train.metric", "{}, expected a metric that is better when larger", result_.metric);
     result_.task = effective.task.value("name", "");
-    result_.model =
-        search_.name.empty() ? fs::weakly_canonical(effective.model.path).filename().string() : search_.name;
+    const fs::path model =
+        effective.from_scratch() ? effective.model.from_scratch.config : effective.model.path;
+    result_.model = search_.name.empty() ? fs::weakly_canonical(model).stem().string() : search_.name;
   }
 
   RunReport run() {
@@ -166,7 +167,7 @@ class IntrinsicRun {
             .create(method_config(wanted.method, wanted.d), model, static_cast<uint64_t>(wanted.seed));
     attach(adapter, model);
     const fs::path checkpoints =
-        folder_ / "checkpoints" /
+        folder_ / "unfinished" /
         fmt::format("{}-{}-{}-{:g}", wanted.method, wanted.d, wanted.seed, wanted.learning_rate);
     Trainer trainer({model, adapter, experiment_.task(), experiment_.features(Split::train),
                      experiment_.features(Split::validation)},
@@ -189,7 +190,7 @@ class IntrinsicRun {
     wanted.steps = outcome.steps;
     wanted.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     std::error_code ignored;
-    fs::remove_all(checkpoints, ignored);
+    fs::remove_all(checkpoints.parent_path(), ignored);
     return wanted;
   }
 
