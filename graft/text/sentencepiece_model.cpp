@@ -117,6 +117,7 @@ Surroundings surround(const std::filesystem::path& path, const SentencePieceFile
   } else {
     surround_llama(builder, config);
   }
+  for (const auto& [role, text] : config.named) builder.add({text, {}});
   std::sort(builder.around.added.begin(), builder.around.added.end(),
             [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; });
   return std::move(builder.around);

@@ -82,10 +82,15 @@ TEST(SentencePiece, SwitchesOfTheConfig) {
   const test::TempFolder folder;
   folder.write("tokenizer.model", model(1));
   folder.write("tokenizer_config.json", R"({"add_bos_token":false,"add_eos_token":true,"added_tokens_decoder":
-    {"8":{"content":"<mask>","special":true,"lstrip":true}}})");
+    {"8":{"content":"<mask>","special":true,"lstrip":true}},"pad_token":"ab","unk_token":null,"sep_token":"[new]"})");
   const Tokenizer tokenizer = Tokenizer::open(folder.path());
-  EXPECT_EQ(tokenizer.encode({"ab  <mask>ab", {}, true}).ids, (Ids{7, 8, 7, 2}));
-  EXPECT_EQ(tokenizer.vocab_size(), 9);
+  EXPECT_EQ(tokenizer.encode({"b  <mask>b", {}, true}).ids, (Ids{3, 5, 8, 3, 5, 2}));
+  // Named tokens are special, and added where the model has no such piece.
+  EXPECT_EQ(tokenizer.encode({"ab[new]", {}, false}).ids, (Ids{6, 9}));
+  EXPECT_EQ(tokenizer.decode({6, 9, 5}, true), "b");
+  EXPECT_EQ(tokenizer.pad_id(), 6);
+  EXPECT_EQ(tokenizer.unk_id(), std::nullopt);
+  EXPECT_EQ(tokenizer.vocab_size(), 10);
   EXPECT_EQ(tokenizer.mask_id(), 8);
 }
 
