@@ -15,7 +15,7 @@ pub fn iterate(value: &Value) -> Result<Box<dyn Iterator<Item = Value>>, Error> 
 /// A list of two-item lists → the same of tuples.
 pub fn pairs(list: Value) -> Value {
     match list.try_iter() {
-        Ok(items) => items.map(|pair| pair.try_iter().map(|two| tuple(two)).unwrap_or(pair)).collect(),
+        Ok(items) => items.map(|pair| pair.try_iter().map(tuple).unwrap_or(pair)).collect(),
         Err(_) => list,
     }
 }

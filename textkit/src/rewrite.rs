@@ -221,15 +221,15 @@ impl<'a> Rewriter<'a> {
                 at += rest.find("#}")? + 2;
             } else if rest.starts_with("{{") {
                 at = self.tag(at + 2, "}}")? + 2;
-            } else if rest.starts_with("{%") {
-                let inside = rest[2..].trim_start_matches(['-', '+']).trim_start();
+            } else if let Some(tag) = rest.strip_prefix("{%") {
+                let inside = tag.trim_start_matches(['-', '+']).trim_start();
                 if inside.starts_with("raw")
                     && inside[3..].trim_start().trim_start_matches('-').starts_with("%}")
                 {
                     at += rest.find("endraw")? + 6;
                     at += self.source[at..].find("%}")? + 2;
                 } else {
-                    let marks = rest[2..].starts_with(['-', '+']) as usize;
+                    let marks = tag.starts_with(['-', '+']) as usize;
                     at = self.tag(at + 2 + marks, "%}")? + 2;
                 }
             } else {
