@@ -1,4 +1,5 @@
-// An adapter as data: hooks by module path, trained tensors that stand in for base tensors, the config that made them.
+// An adapter as data: hooks by module path, trained tensors that stand in for base tensors, the config that
+// made them.
 #pragma once
 #include <functional>
 #include <map>
@@ -25,21 +26,25 @@ struct Adapter {
   std::map<std::string, std::shared_ptr<EmbeddingHook>> embeddings;  // by module path
   std::map<std::string, std::shared_ptr<SublayerHook>> sublayers;    // by module path
   std::shared_ptr<InputHook> input;
-  TensorMap stand_ins;                    // by base tensor path: trained tensors in place of base tensors
-  TensorMap trained;                      // file key → trained tensor (leaf, float32): what the optimizer gets, all of it
-  TensorMap untrained;                    // file key → tensor that the file holds beside (untrained copies)
-  /// Tensors computed from trained ones at every pass (intrinsic dimension): given stand_ins, → by path what takes
-  /// their place in the model, of the same shapes. May be empty.
+  TensorMap stand_ins;  // by base tensor path: trained tensors in place of base tensors
+  TensorMap trained;    // file key → trained tensor (leaf, float32): what the optimizer gets, all of it
+  TensorMap untrained;  // file key → tensor that the file holds beside (untrained copies)
+  /// Tensors computed from trained ones at every pass (intrinsic dimension): given stand_ins, → by path what
+  /// takes their place in the model, of the same shapes. May be empty.
   std::function<TensorMap(const TensorMap& stand_ins)> compute_stand_ins;
-  std::function<Tensor()> auxiliary_loss;               // AdaLoRA; may be empty
-  std::function<void(int64_t step)> after_step;         // AdaLoRA; may be empty
+  /// What the file holds, where that is not the trained tensors and the config as they are; changes both
+  /// (copies). May be empty.
+  std::function<void(TensorMap& tensors, Json& config)> before_saving;
+  std::function<Tensor()> auxiliary_loss;        // AdaLoRA; may be empty
+  std::function<void(int64_t step)> after_step;  // AdaLoRA; may be empty
 };
 
 /// What every method is: a constant in its own file, one line in the registry.
 struct TuningMethod {
   const char* name;       // in recipes: "lora"
   const char* peft_type;  // in adapter_config.json: "LORA"; nullptr where PEFT has none
-  /// A fresh adapter for `model` from a method's config (PEFT's keys); draws from seeded streams. Errors: UsageError.
+  /// A fresh adapter for `model` from a method's config (PEFT's keys); draws from seeded streams. Errors:
+  /// UsageError.
   Adapter (*create)(const Json& config, Model& model, uint64_t seed);
 };
 const std::vector<TuningMethod>& tuning_methods();
@@ -50,19 +55,27 @@ const TuningMethod& tuning_method(const std::string& name);
 TensorMap trainable(const Adapter& adapter);
 int64_t parameter_count(const TensorMap& tensors);
 
-/// Puts the hooks and stand-ins in place. Errors: DataError naming every path that the model does not have. One adapter at a time.
+/// Puts the hooks and stand-ins in place. Errors: DataError naming every path that the model does not have.
+/// One adapter at a time.
 void attach(const Adapter& adapter, Model& model);
-/// Computes the stand-ins of an attached adapter anew, where it computes any: before every pass in which its trained
-/// tensors may have changed. attach() does it once, without a graph.
+/// Computes the stand-ins of an attached adapter anew, where it computes any: before every pass in which its
+/// trained tensors may have changed. attach() does it once, without a graph.
 void refresh_stand_ins(const Adapter& adapter, const Model& model);
 /// Leaves the base bit-equal to before.
 void detach(Model& model);
-/// Into the base tensors, for good, and detaches; a tied head whose embedding alone changed is untied (config too).
-/// Errors: UsageError where the method has no merged form.
+/// Into the base tensors, for good, and detaches; a tied head whose embedding alone changed is untied (config
+/// too). Errors: UsageError where the method has no merged form.
 void merge(const Adapter& adapter, Model& model);
 
-/// PEFT's folder: adapter_config.json, adapter_model.safetensors. Reading checks every key and shape and reports all problems at once.
+/// PEFT's folder: adapter_config.json, adapter_model.safetensors. Reading checks every key and shape and
+/// reports all problems at once.
 Adapter read_adapter(const std::filesystem::path& folder, Model& model);
+/// What write_adapter writes.
+struct AdapterFile {
+  TensorMap tensors;
+  Json config;
+};
+AdapterFile adapter_file(const Adapter& adapter);
 void write_adapter(const std::filesystem::path& folder, const Adapter& adapter, const Model& model);
 
 }  // namespace graft

@@ -140,15 +140,21 @@ Adapter read_adapter(const std::filesystem::path& folder, Model& model) {
 }
 
 void write_adapter(const std::filesystem::path& folder, const Adapter& adapter, const Model&) {
+  const AdapterFile file = adapter_file(adapter);
+  write_safetensors(folder / kWeightsName, file.tensors);
+  write_file(folder / kConfigName, to_pretty_json(file.config));
+}
+
+AdapterFile adapter_file(const Adapter& adapter) {
+  AdapterFile file{{}, adapter.config};
+  for (const auto& [key, tensor] : adapter.untrained) file.tensors[key] = tensor.detach();
+  for (const auto& [key, tensor] : adapter.trained) file.tensors[key] = tensor.detach();
+  if (adapter.before_saving) adapter.before_saving(file.tensors, file.config);
   std::map<std::string, Json> sorted;
-  for (const auto& [key, value] : adapter.config.items()) sorted[key] = value;
-  Json config = Json::object();
-  for (const auto& [key, value] : sorted) config[key] = value;
-  TensorMap tensors;
-  for (const auto& [key, tensor] : adapter.untrained) tensors[key] = tensor.detach();
-  for (const auto& [key, tensor] : adapter.trained) tensors[key] = tensor.detach();
-  write_safetensors(folder / kWeightsName, tensors);
-  write_file(folder / kConfigName, to_pretty_json(config));
+  for (const auto& [key, value] : file.config.items()) sorted[key] = value;
+  file.config = Json::object();
+  for (const auto& [key, value] : sorted) file.config[key] = value;
+  return file;
 }
 
 }  // namespace graft

@@ -1,0 +1,39 @@
+// What the methods that act inside linear maps have in common: targets, heads, biases, the layout of Conv1D.
+#pragma once
+#include <string>
+
+#include "graft/base/error.h"
+#include "graft/peft/builder.h"
+
+namespace graft {
+
+struct LinearMethod {
+  const TuningMethod& method;
+  TargetColumn column;
+};
+
+/// A whole adapter: `adapt(builder, config, path, linear)` for each targeted map.
+template <HasFields Config, class Adapt>
+Adapter adapt_linears(const LinearMethod& what, ConfigSource source, Model& model, uint64_t seed,
+                      Adapt adapt) {
+  Config config = read_method_config<Config>(source, what.method.peft_type, model);
+  AdapterBuilder builder(what.method, source, model, seed);
+  const Targets targets = builder.find(config, what.column);
+  if (!targets.embeddings.empty()) {
+    throw UsageError("target_modules", "{} is an embedding, expected linear maps: {} acts on no others",
+                     targets.embeddings[0].first, what.method.name);
+  }
+  if constexpr (requires { config.fan_in_fan_out; }) builder.set_fan_in_fan_out(targets);
+  for (const auto& [path, linear] : targets.linears) adapt(builder, config, path, *linear);
+  builder.train_saved_modules(saved_modules(config.modules_to_save, config.task_type));
+  if constexpr (requires { config.bias; }) builder.train_biases(config.bias, targets);
+  return builder.finish();
+}
+
+/// 1 / √fan_in: the bound of torch's kaiming_uniform_(a = √5), PEFT's usual initial value.
+double kaiming_bound(int64_t fan_in);
+
+/// x in the type that a method's tensors have.
+Tensor like(const Tensor& x, const Tensor& parameter);
+
+}  // namespace graft

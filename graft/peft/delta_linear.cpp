@@ -1,0 +1,42 @@
+#include "graft/peft/delta_linear.h"
+
+#include <ATen/ATen.h>
+
+#include "graft/ops/dropout.h"
+#include "graft/peft/builder.h"
+
+namespace graft {
+
+Tensor DeltaLinear::forward(const Linear& base, const Tensor& x, RandomStream* dropout) {
+  const Tensor y = base.apply(x);
+  const Tensor added = delta(base, dropout);
+  if (!added.defined()) return y;
+  const bool drops = dropout && input_dropout_ > 0;
+  const Tensor in = drops ? ops::dropout(x, input_dropout_, dropout->next_key()) : x;
+  return y + at::linear(in.to(added.scalar_type()), added).to(y.scalar_type());
+}
+
+std::optional<Affine> DeltaLinear::merged(const Linear& base) const {
+  return Affine{widened(base.weight->value()) + delta(base, nullptr),
+                base.bias ? widened(base.bias->value()) : Tensor()};
+}
+
+Tensor RotatedLinear::forward(const Linear& base, const Tensor& x, RandomStream* dropout) {
+  const Tensor y = base.apply(rotated(widened(x), dropout).to(x.scalar_type()));
+  const Tensor scale = output_scale();
+  if (!scale.defined()) return y;
+  if (!base.bias) return (scale * y).to(y.scalar_type());
+  const Tensor bias = base.bias->value().to(y.scalar_type());
+  return (scale * (y - bias)).to(y.scalar_type()) + bias;
+}
+
+std::optional<Affine> RotatedLinear::merged(const Linear& base) const {
+  const Tensor weight = widened(base.weight->value());
+  // x R Wᵀ = x (W Rᵀ)ᵀ.
+  const Tensor rotation = rotated(at::eye(base.in(), weight.options()), nullptr);
+  Affine out{at::matmul(weight, rotation.t()), base.bias ? widened(base.bias->value()) : Tensor()};
+  if (const Tensor scale = output_scale(); scale.defined()) out.weight = out.weight * scale.unsqueeze(1);
+  return out;
+}
+
+}  // namespace graft
