@@ -32,6 +32,9 @@ class TokenHead : public LinearHook {
   TokenRows rows_;
 };
 
+/// The method of its own: files without `token_adapter.`, the tied modules' copies in them.
+extern const TuningMethod kTrainableTokens;
+
 /// LoRA's option `trainable_token_indices`: null, a list (for the word embedding), or {name: list}. Errors:
 /// UsageError for an index outside the table, or a name that no embedding has.
 void train_tokens(AdapterBuilder& builder, const Json& indices);
