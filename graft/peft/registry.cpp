@@ -1,14 +1,29 @@
 // Every method, listed once.
 #include "graft/base/error.h"
+#include "graft/peft/adalora.h"
 #include "graft/peft/adapter.h"
+#include "graft/peft/boft.h"
+#include "graft/peft/fourierft.h"
 #include "graft/peft/full.h"
+#include "graft/peft/hra.h"
+#include "graft/peft/ia3.h"
 #include "graft/peft/intrinsic.h"
+#include "graft/peft/ln_tuning.h"
+#include "graft/peft/loha.h"
+#include "graft/peft/lokr.h"
 #include "graft/peft/lora.h"
+#include "graft/peft/miss.h"
+#include "graft/peft/oft.h"
+#include "graft/peft/shira.h"
+#include "graft/peft/trainable_tokens.h"
+#include "graft/peft/vera.h"
 
 namespace graft {
 
 const std::vector<TuningMethod>& tuning_methods() {
-  static const std::vector<TuningMethod> methods = {kLora, kFull, kBitfit, kLayerNorm, kDid, kSaid};
+  static const std::vector<TuningMethod> methods = {
+      kLora,      kAdaLora, kTrainableTokens, kIa3,  kLnTuning, kVera,      kLoha, kLokr, kOft, kBoft, kHra,
+      kFourierFt, kMiss,    kShira,           kFull, kBitfit,   kLayerNorm, kDid,  kSaid};
   return methods;
 }
 
