@@ -235,7 +235,7 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Spans&
   check(q, k, v, queries, keys, options.causal);
   const bool gradient = at::GradMode::is_enabled() && (q.requires_grad() || k.requires_grad() || v.requires_grad() ||
                                                        (options.distance_bias.defined() && options.distance_bias.requires_grad()));
-  if (!has_fast_form(q, k, v) || (gradient && !disjoint(keys))) return attention_plain(q, k, v, queries, keys, options);
+  if (options.softcap > 0 || !has_fast_form(q, k, v) || (gradient && !disjoint(keys))) return attention_plain(q, k, v, queries, keys, options);
   auto call = c10::make_intrusive<Call>();
   call->queries = queries, call->keys = keys, call->options = options;
   if (options.distance_bias.defined()) call->options.distance_bias = options.distance_bias.detach();
