@@ -9,11 +9,11 @@
 namespace graft {
 
 struct EvalRunOptions {
-  std::filesystem::path target;        // a recipe file or a run's folder
-  std::vector<std::string> overrides;  // key=value
-  std::filesystem::path adapter;       // with a recipe: an adapter to judge; empty: the plain model
-  std::string split;                   // empty: validation, or what there is
-  std::filesystem::path predictions;   // a JSON object a sequence; empty: none
+  std::filesystem::path target;          // a recipe file or a run's folder
+  std::vector<std::string> overrides{};  // key=value
+  std::filesystem::path adapter{};       // with a recipe: an adapter to judge; empty: the plain model
+  std::string split{};                   // empty: validation, or what there is
+  std::filesystem::path predictions{};   // a JSON object a sequence; empty: none
 };
 
 /// Errors: UsageError, DataError.

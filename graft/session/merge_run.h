@@ -12,7 +12,7 @@ namespace graft {
 struct MergeRunOptions {
   std::filesystem::path model, out;
   std::vector<AdapterChoice> adapters;
-  std::string dtype;                       // of the written weights; empty: the checkpoint's own
+  std::string dtype{};                     // of the written weights; empty: the checkpoint's own
   int64_t shard_bytes = int64_t{5} << 30;  // a weights file's largest size
 };
 

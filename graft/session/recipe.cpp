@@ -30,6 +30,17 @@ Json one_method(const Json& method) {
   return method;
 }
 
+/// `key:` without a value leaves the default.
+void drop_nulls(Json& node) {
+  if (!node.is_object()) return;
+  Json kept = Json::object();
+  for (auto& [key, value] : node.items()) {
+    drop_nulls(value);
+    if (!value.is_null()) kept[key] = value;
+  }
+  node = std::move(kept);
+}
+
 /// Makes the mappings that defaults go into; `document` may move its parts only here.
 void make_parts(Json& document) {
   for (const char* key : {"model", "task", "data", "train"}) {
@@ -45,6 +56,8 @@ bool names_scratch(const Json& model) {
 
 void fill_in_defaults(Json& document) {
   make_parts(document);
+  // A method's nulls are PEFT's, and mean something.
+  for (const char* key : {"model", "task", "data", "train"}) drop_nulls(document[key]);
   Json& task = document["task"];
   if (!task.contains("name")) task["name"] = Recipe{}.task["name"];
   std::string task_name, method = "lora";
@@ -97,6 +110,7 @@ at::ScalarType Recipe::save_dtype() const {
 Recipe read_recipe(Json document) {
   if (!document.is_object())
     throw UsageError("recipe", "not a mapping, expected the keys model, method, task, data, train, output");
+  if (document.contains("output") && document["output"].is_null()) document.erase("output");
   expand(document, "model", "path");
   expand(document, "task", "name");
   if (document.contains("method")) document["method"] = one_method(document["method"]);

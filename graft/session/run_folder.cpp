@@ -13,12 +13,27 @@ namespace {
 
 namespace fs = std::filesystem;
 
+/// A file or folder that a writer was killed over: its temporary name.
+bool half_written(const fs::path& path) {
+  const std::string name = path.filename().string();
+  return name.starts_with('.') && name.ends_with(".tmp");
+}
+
 bool taken(const fs::path& folder) {
   std::error_code error;
   if (!fs::exists(folder, error)) return false;
   if (!fs::is_directory(folder, error))
     throw UsageError("output", "{} is a file, expected a folder", folder.string());
-  return !fs::is_empty(folder);
+  return std::any_of(fs::directory_iterator(folder), fs::directory_iterator(),
+                     [](const auto& entry) { return !half_written(entry.path()); });
+}
+
+void remove_half_written(const fs::path& folder) {
+  std::vector<fs::path> leftovers;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (half_written(entry.path())) leftovers.push_back(entry.path());
+  }
+  for (const fs::path& path : leftovers) fs::remove_all(path);
 }
 
 std::string lower(std::string text) {
@@ -96,9 +111,18 @@ void open_run_folder(const fs::path& folder, Existing existing) {
   check_run_folder(folder, existing);
   std::error_code error;
   if (existing == Existing::overwrite) fs::remove_all(folder, error);
-  if (!error) fs::create_directories(folder / "checkpoints", error);
+  if (!error) fs::create_directories(folder, error);
   if (error) throw DataError(folder.string(), "cannot be made: {}", error.message());
-  remove_leftovers(folder / "checkpoints");
+  remove_half_written(folder);
+}
+
+fs::path open_checkpoints(const fs::path& folder) {
+  const fs::path checkpoints = folder / "checkpoints";
+  std::error_code error;
+  fs::create_directories(checkpoints, error);
+  if (error) throw DataError(checkpoints.string(), "cannot be made: {}", error.message());
+  remove_leftovers(checkpoints);
+  return checkpoints;
 }
 
 bool writes_adapter(const Adapter& adapter) { return adapter.method->peft_type != nullptr; }

@@ -15,6 +15,9 @@ enum class Existing { refuse, resume, overwrite };
 void check_run_folder(const std::filesystem::path& folder, Existing existing);
 /// Makes the folder; overwriting empties it, resuming takes away what an interrupted writer left behind.
 void open_run_folder(const std::filesystem::path& folder, Existing existing);
+/// Its folder of checkpoints, made if need be, without what is no checkpoint; after recipe.yaml has been
+/// written, which makes the folder a run's. → its path.
+std::filesystem::path open_checkpoints(const std::filesystem::path& folder);
 
 /// What the folder's README.md and results.json are made of.
 struct RunSummary {

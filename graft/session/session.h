@@ -24,9 +24,9 @@ AdapterChoice adapter_choice(const std::string& text);
 struct SessionOptions {
   std::filesystem::path model;  // a folder in Hugging Face layout
   std::vector<AdapterChoice>
-      adapters;         // with several, or a weight other than 1, all are merged into the base
+      adapters{};       // with several, or a weight other than 1, all are merged into the base
   bool merged = false;  // merge also a single adapter
-  LoadOptions load;
+  LoadOptions load{};
 };
 
 class Session {

@@ -78,6 +78,7 @@ class TrainRun {
     recipe_ = experiment_.recipe();
     require_labels(experiment_, Split::train);
     require_labels(experiment_, Split::validation);
+    check_metric();
     Model& model = experiment_.model();
     adapter_ = tuning_method(recipe_.method["name"].get<std::string>())
                    .create(recipe_.method, model, static_cast<uint64_t>(recipe_.train.seed));
@@ -93,7 +94,7 @@ class TrainRun {
     if (const auto finished = finished_before()) return report_of(*finished);
     open_run_folder(folder_, options_.existing);
     write_file(folder_ / "recipe.yaml", to_yaml(recipe_document(recipe_)));
-    if (const auto checkpoint = newest_checkpoint(folder_ / "checkpoints")) trainer_->resume(*checkpoint);
+    if (const auto checkpoint = newest_checkpoint(open_checkpoints(folder_))) trainer_->resume(*checkpoint);
     const TrainOutcome outcome = train();
     if (outcome.end == TrainEnd::interrupted) return interrupted(outcome);
     return report_of(write_results(outcome));
@@ -104,6 +105,16 @@ class TrainRun {
     if (!options.dry_run) check_run_folder(recipe.output, options.existing);
     if (recipe.data.train.empty()) throw UsageError("data.train", "missing, expected a file to train on");
     return Experiment::open(std::move(recipe), {Split::train, Split::validation, Split::test}, {});
+  }
+
+  void check_metric() const {
+    const std::string& metric = recipe_.train.metric;
+    std::vector<std::string> names = experiment_.task().metric_names();
+    if (metric.empty() || metric == "loss" || names.empty()) return;
+    if (std::find(names.begin(), names.end(), metric) != names.end()) return;
+    std::string list = "loss";
+    for (const std::string& name : names) list += ", " + name;
+    throw UsageError("train.metric", "{}, expected one of {}{}", metric, list, did_you_mean(metric, names));
   }
 
   /// The results of this very run, where it came to its end. Errors: UsageError where the folder holds

@@ -10,7 +10,7 @@ namespace graft {
 struct TrainRunOptions {
   Existing existing = Existing::refuse;
   bool dry_run = false;
-  std::string command;  // what goes on with an interrupted run, for its message
+  std::string command{};  // what goes on with an interrupted run, for its message
 };
 
 /// What a command prints, and how it ends.

@@ -101,6 +101,7 @@ class MaskedLm : public Task {
     return token_loss(model, prepared, batch);
   }
   std::unique_ptr<Metrics> metrics() const override { return token_metrics(); }
+  std::vector<std::string> metric_names() const override { return token_metric_names(); }
   std::string default_metric() const override { return "perplexity"; }
   bool larger_is_better(const std::string& metric) const override {
     return token_metric_is_larger_better(metric);

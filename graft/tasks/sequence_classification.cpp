@@ -187,6 +187,7 @@ class SequenceTask : public Task {
   std::unique_ptr<Metrics> metrics() const override {
     return std::make_unique<SequenceMetrics>(config_, regression());
   }
+  std::vector<std::string> metric_names() const override { return config_.metrics; }
   std::string default_metric() const override { return config_.metrics[0]; }
   bool larger_is_better(const std::string& metric) const override {
     return metric != "loss" && metric != "mse";

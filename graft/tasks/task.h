@@ -58,6 +58,8 @@ class Task {
   };
   virtual Result evaluate(Model& model, const Batch& prepared, const TaskBatch& batch) const = 0;
   virtual std::unique_ptr<Metrics> metrics() const = 0;
+  /// What values() of its metrics will name.
+  virtual std::vector<std::string> metric_names() const { return {}; }
   virtual std::string default_metric() const = 0;     // what early stopping and the best checkpoint look at
   virtual bool larger_is_better(const std::string& metric) const = 0;
   /// Every key of the recipe's `task:` part, found ones (labels) included; reading it back makes the same task.

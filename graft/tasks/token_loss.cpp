@@ -76,6 +76,8 @@ Task::Result token_loss(Model& model, const Batch& prepared, const TaskBatch& ba
 
 std::unique_ptr<Metrics> token_metrics() { return std::make_unique<TokenMetrics>(); }
 
+std::vector<std::string> token_metric_names() { return {"perplexity", "accuracy"}; }
+
 bool token_metric_is_larger_better(const std::string& metric) {
   return metric != "perplexity" && metric != "loss";
 }

@@ -22,6 +22,7 @@ Task::Result token_loss(Model& model, const Batch& prepared, const TaskBatch& ba
 
 /// perplexity, accuracy.
 std::unique_ptr<Metrics> token_metrics();
+std::vector<std::string> token_metric_names();
 /// Perplexity is the only one of them that is better when smaller.
 bool token_metric_is_larger_better(const std::string& metric);
 

@@ -54,6 +54,36 @@ TEST(Recipe, ErrorsNameTheKeyAndTheNearest) {
   EXPECT_NE(error_of("[1, 2]").find("mapping"), std::string::npos);
 }
 
+TEST(Recipe, KeysWithoutAValueKeepTheirDefault) {
+  const Recipe recipe =
+      read_recipe(document_of("{model: m, data: {validation: }, train: {epochs: }, output: }"));
+  EXPECT_EQ(recipe.data.validation, "");
+  EXPECT_EQ(recipe.train.epochs, 3);
+  EXPECT_EQ(recipe.output, "");
+}
+
+TEST(Recipe, DefaultsDependOnTaskAndMethod) {
+  const auto rate = [](const std::string& yaml) {
+    return read_recipe(document_of(yaml)).train.learning_rate;
+  };
+  EXPECT_EQ(rate("{model: m, task: glue/mrpc}"), 4e-4);
+  EXPECT_EQ(rate("{model: m, task: glue/mrpc, method: full}"), 2e-5);
+  EXPECT_EQ(rate("{model: {from_scratch: {config: c}}, task: causal_lm, method: full}"), 1e-3);
+  EXPECT_EQ(rate("{model: m, task: causal_lm, train: {learning_rate: 7}}"), 7);
+  EXPECT_EQ(
+      read_recipe(document_of("{model: m, task: causal_lm, train: {warmup_steps: 5}}")).train.warmup_ratio,
+      0);
+}
+
+TEST(Recipe, PresetsFillInColumnsThatTheRecipeDoesNotName) {
+  const Recipe recipe = read_recipe(document_of("{model: m, task: glue/mrpc, data: {train: t}}"));
+  EXPECT_EQ(recipe.data.column("text", ""), "#1 String");
+  EXPECT_EQ(recipe.task["labels"], (Json{"0", "1"}));
+  const Recipe own =
+      read_recipe(document_of("{model: m, task: glue/mrpc, data: {columns: {text: a, label: b}}}"));
+  EXPECT_EQ(own.data.column("text", ""), "a");
+}
+
 TEST(Recipe, HelpFindsKeysAndParts) {
   EXPECT_NE(help_text("learning_rate").find("train.learning_rate"), std::string::npos);
   EXPECT_NE(help_text("train").find("train.max_grad_norm"), std::string::npos);

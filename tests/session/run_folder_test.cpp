@@ -31,8 +31,13 @@ TEST(RunFolder, OverwritingEmptiesARun) {
   std::ofstream(folder.path() / "recipe.yaml") << "{}";
   fs::create_directories(folder.path() / "checkpoints" / "step-3");
   open_run_folder(folder.path(), Existing::overwrite);
-  EXPECT_FALSE(fs::exists(folder.path() / "recipe.yaml"));
-  EXPECT_TRUE(fs::is_empty(folder.path() / "checkpoints"));
+  EXPECT_TRUE(fs::is_empty(folder.path()));
+}
+
+TEST(RunFolder, AFolderWithNothingButAHalfWrittenFileIsFree) {
+  const test::TestFolder folder;
+  std::ofstream(folder.path() / ".recipe.yaml.12-0.tmp") << "half";
+  EXPECT_NO_THROW(check_run_folder(folder.path(), Existing::refuse));
 }
 
 TEST(RunFolder, ResumingTakesAwayWhatAKilledWriterLeft) {
@@ -40,7 +45,10 @@ TEST(RunFolder, ResumingTakesAwayWhatAKilledWriterLeft) {
   fs::create_directories(folder.path() / "checkpoints" / "step-3");
   fs::create_directories(folder.path() / "checkpoints" / "step-1.tmp");
   fs::create_directories(folder.path() / "checkpoints" / ".half");
+  std::ofstream(folder.path() / ".recipe.yaml.12-0.tmp") << "half";
   open_run_folder(folder.path(), Existing::resume);
+  open_checkpoints(folder.path());
+  EXPECT_FALSE(fs::exists(folder.path() / ".recipe.yaml.12-0.tmp"));
   EXPECT_TRUE(fs::exists(folder.path() / "checkpoints" / "step-3"));
   EXPECT_FALSE(fs::exists(folder.path() / "checkpoints" / "step-1.tmp"));
   EXPECT_FALSE(fs::exists(folder.path() / "checkpoints" / ".half"));
