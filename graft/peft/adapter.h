@@ -46,6 +46,7 @@ struct TuningMethod {
   /// A fresh adapter for `model` from a method's config (PEFT's keys); draws from seeded streams. Errors:
   /// UsageError.
   Adapter (*create)(const Json& config, Model& model, uint64_t seed);
+  double learning_rate = 0;  // default of recipes; 0: the task's
 };
 const std::vector<TuningMethod>& tuning_methods();
 /// Errors: UsageError with the nearest names.

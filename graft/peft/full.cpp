@@ -78,7 +78,8 @@ Adapter create_layer_norm(const Json& config, Model& model, uint64_t) {
 
 }  // namespace
 
-const TuningMethod kFull = {"full", nullptr, create_full};
+// A whole model moves with far smaller steps than a fresh adapter.
+const TuningMethod kFull = {"full", nullptr, create_full, 2e-5};
 const TuningMethod kBitfit = {"bitfit", nullptr, create_bitfit};
 const TuningMethod kLayerNorm = {"layernorm", nullptr, create_layer_norm};
 
