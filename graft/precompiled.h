@@ -2,7 +2,6 @@
 #pragma once
 #include <fmt/format.h>
 #include <torch/csrc/autograd/autograd.h>
-#include <torch/csrc/autograd/custom_function.h>
 
 #include <ATen/ATen.h>
 #include <cmath>
