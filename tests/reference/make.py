@@ -40,9 +40,11 @@ MODELS = {
 LORA = {
     "lora": dict(r=4, lora_alpha=10),
     "lora-all-linear": dict(r=3, lora_alpha=5, target_modules="all-linear", use_rslora=True),
-    "lora-patterns": dict(r=4, lora_alpha=6, target_modules=["query", "value", "q_proj", "v_proj"], bias="lora_only",
-                          rank_pattern={"0.attention.self.query": 2, "0.self_attn.q_proj": 2},
-                          alpha_pattern={"value": 3, "v_proj": 3}),
+    "lora-patterns": dict(r=4, lora_alpha=6, bias="lora_only"),
+}
+PATTERNS = {
+    "bert": dict(target_modules=["query", "value"], rank_pattern={"0.attention.self.query": 2}, alpha_pattern={"value": 3}),
+    "llama": dict(target_modules=["q_proj", "v_proj"], rank_pattern={"0.self_attn.q_proj": 2}, alpha_pattern={"v_proj": 3}),
 }
 
 
@@ -199,7 +201,8 @@ def write_case(model_name, variant, seed):
     save_file(inputs, folder / "inputs.safetensors")
     if not full:
         torch.manual_seed(seed)
-        write_adapter(folder / "adapter", case, LORA[variant], generator)
+        patterns = PATTERNS[config.model_type] if variant == "lora-patterns" else {}
+        write_adapter(folder / "adapter", case, {**LORA[variant], **patterns}, generator)
     out = {}
     batch = {key: value for key, value in inputs.items() if key != "prompt.ids"}
     unsure = infer(open_model(case, folder), case, inputs, batch, out)
