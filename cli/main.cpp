@@ -1,8 +1,11 @@
 // The program: a table of commands, and the one place that catches everything.
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
+#include <algorithm>
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <new>
 
 #include "cli/command.h"
@@ -41,7 +44,18 @@ int fail(const char* message, int exit_code) {
   return exit_code;
 }
 
+/// Errors: UsageError, with the nearest commands.
+void check_command(std::string_view name) {
+  std::vector<std::string> names;
+  for (const Command& command : commands()) {
+    if (name == command.name) return;
+    names.emplace_back(command.name);
+  }
+  throw UsageError("usage", "unknown command: {}{}; see graft --help", name, did_you_mean(name, names));
+}
+
 int run(int argc, char** argv) {
+  if (argc > 1 && argv[1][0] != '-') check_command(argv[1]);
   CLI::App app{"parameter-efficient fine-tuning of pretrained language models", "graft"};
   app.require_subcommand(1);
   Globals globals;
@@ -56,7 +70,7 @@ int run(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);
-    return fail(fmt::format("[usage] {}; see graft --help", error.what()).c_str(), 2);
+    throw UsageError("usage", "{}; see graft --help", error.what());
   }
   set_quiet(globals.quiet);
   for (const auto& [sub, command] : defined) {
@@ -68,20 +82,21 @@ int run(int argc, char** argv) {
 }  // namespace
 
 void print_result(const Globals& globals, const Json& document, const std::string& text) {
-  fmt::print("{}\n", globals.json ? document.dump(2) : text);
+  fmt::print("{}\n", globals.json ? document.dump(2, ' ', false, Json::error_handler_t::replace) : text);
+  if (std::fflush(stdout) != 0)
+    throw DataError("standard output", "cannot be written: {}", std::strerror(errno));
 }
 
 Json recipe_document(const std::vector<std::string>& arguments) {
   Json document = Json::object();
-  bool have_recipe = false;
-  for (const std::string& argument : arguments) {
-    if (argument.find('=') != std::string::npos) {
-      apply_override(document, argument);
-    } else if (!have_recipe) {
-      document = read_yaml(argument);
-      have_recipe = true;
-    } else {
-      throw UsageError("usage", "unexpected argument: {}, expected key=value", argument);
+  const auto is_override = [](const std::string& text) { return text.find('=') != std::string::npos; };
+  const auto recipe = std::find_if_not(arguments.begin(), arguments.end(), is_override);
+  if (recipe != arguments.end()) document = read_yaml(*recipe);
+  for (auto argument = arguments.begin(); argument != arguments.end(); ++argument) {
+    if (is_override(*argument)) {
+      apply_override(document, *argument);
+    } else if (argument != recipe) {
+      throw UsageError("usage", "unexpected argument: {}, expected key=value", *argument);
     }
   }
   return document;

@@ -14,8 +14,8 @@ A file's lines, in order; each test runs in a new, empty folder that is removed 
     out~ REGEX        some line of standard output matches (search)
     err: TEXT         the same for standard error
     err~ REGEX
-    error~ REGEX      the form of every error: nothing on standard output, exactly one line on standard error, "graft: [",
-                      and the REGEX matches it. Progress lines before it are an error: use --quiet.
+    error~ REGEX      the form of every error: nothing on standard output; the last line of standard error begins with
+                      "graft: [" and the REGEX matches it; before it nothing but warnings (progress: use --quiet)
     none: PATH …      no such file or folder afterwards
     holds: DIR NAME … exactly these names lie in DIR afterwards, hidden ones too (nothing half-written)
 
@@ -102,9 +102,11 @@ def check(kind, text, result, folder):
         lines = result.stderr.splitlines()
         if result.stdout:
             return "something on standard output"
-        if len(lines) != 1 or not lines[0].startswith("graft: ["):
-            return "standard error is not one line 'graft: [where] …'"
-        return None if re.search(text, lines[0]) else "the error is another"
+        if not lines or not lines[-1].startswith("graft: ["):
+            return "standard error does not end with a line 'graft: [where] …'"
+        if any(not line.startswith("warning: ") for line in lines[:-1]):
+            return "more than one line on standard error"
+        return None if re.search(text, lines[-1]) else "the error is another"
     lines = (result.stdout if kind == "out~" else result.stderr).splitlines()
     return None if any(re.search(text, line) for line in lines) else "no line matches"
 
