@@ -30,7 +30,10 @@ int64_t largest_batch(const Experiment& experiment) {
 /// Tensors by the last parts of their names: "lora_A", with number and parameters.
 std::map<std::string, std::pair<int64_t, int64_t>> kinds_of(const TensorMap& trained) {
   std::map<std::string, std::pair<int64_t, int64_t>> kinds;
-  for (const auto& [key, tensor] : trained) {
+  for (const auto& [file_key, tensor] : trained) {
+    // PEFT's wrappers are no part of a name.
+    constexpr std::string_view kWrappers = "base_model.model.";
+    const std::string key = file_key.starts_with(kWrappers) ? file_key.substr(kWrappers.size()) : file_key;
     std::string kind;
     size_t end = key.size();
     // The last three components that are no numbers: layers fall together.

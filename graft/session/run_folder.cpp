@@ -94,7 +94,8 @@ std::string usage(const RunSummary& summary, const Adapter& adapter, const Model
 
 void check_run_folder(const fs::path& folder, Existing existing) {
   if (folder.empty()) throw UsageError("output", "missing, expected a folder for the run");
-  if (existing == Existing::resume || !taken(folder)) return;
+  const bool is_taken = taken(folder);
+  if (existing == Existing::resume || !is_taken) return;
   if (existing == Existing::refuse) {
     throw UsageError("output",
                      "{} is not empty; --resume goes on, --overwrite starts anew, or choose another output",

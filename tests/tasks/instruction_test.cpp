@@ -68,7 +68,10 @@ TEST_F(InstructionTest, FormatsAreKnownByTheirColumns) {
                   {{"role", "user"}, {"content", "and?"}}}}}),
             want);
   EXPECT_EQ(
-      of({{"instruction", "q"}, {"output", "s"}, {"system", "t"}, {"history", {{"u", "v"}}}}),
+      of({{"instruction", "q"},
+          {"output", "s"},
+          {"system", "t"},
+          {"history", Json::array({Json::array({"u", "v"})})}}),
       R"([{"role":"system","content":"t"},{"role":"user","content":"u"},{"role":"assistant","content":"v"},)"
       R"({"role":"user","content":"q"},{"role":"assistant","content":"s"}])");
 }

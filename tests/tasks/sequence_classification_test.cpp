@@ -21,6 +21,7 @@ Example example(Json fields, int64_t line = 1) {
 class SequenceClassificationTest : public ::testing::Test {
  protected:
   std::unique_ptr<Task> make(Json task, const std::vector<Example>& train, Json data = Json::object()) {
+    if (task.is_null()) task = Json::object();  // {} is no object for this library
     task["name"] = task.value("name", "sequence_classification");
     apply_preset(task, data);
     return task_kind(task["name"])
