@@ -6,22 +6,21 @@
 #include <cmath>
 
 #include "graft/base/error.h"
+#include "graft/ops/kernels.h"
 
 namespace graft::ops {
 namespace {
 
 const char* const kWhere = "adamw_step";
 
-/// What stays equal over all elements of a step.
-struct StepFactors {
-  float decay, beta1, beta2, eps, step_size, inverse_root_correction;
-};
-
-StepFactors factors(int64_t step, const AdamWOptions& o) {
+AdamWFactors factors(int64_t step, const AdamWOptions& o) {
   const double correction1 = 1 - std::pow(o.beta1, static_cast<double>(step));
   const double correction2 = 1 - std::pow(o.beta2, static_cast<double>(step));
-  return {static_cast<float>(1 - o.learning_rate * o.weight_decay), static_cast<float>(o.beta1),
-          static_cast<float>(o.beta2), static_cast<float>(o.eps), static_cast<float>(o.learning_rate / correction1),
+  return {static_cast<float>(1 - o.learning_rate * o.weight_decay),
+          static_cast<float>(o.beta1),
+          static_cast<float>(o.beta2),
+          static_cast<float>(o.eps),
+          static_cast<float>(o.learning_rate / correction1),
           static_cast<float>(1 / std::sqrt(correction2))};
 }
 
@@ -40,17 +39,13 @@ void adamw_step(Tensor& parameter, const Tensor& gradient, Tensor& exp_avg, Tens
   check(parameter, dense, "gradient");
   check(parameter, exp_avg, "exp_avg");
   check(parameter, exp_avg_sq, "exp_avg_sq");
-  const StepFactors f = factors(step, options);
+  const AdamWFactors f = factors(step, options);
   float* const p = parameter.data_ptr<float>();
   const float* const g = dense.data_ptr<float>();
   float* const m = exp_avg.data_ptr<float>();
   float* const v = exp_avg_sq.data_ptr<float>();
   at::parallel_for(0, parameter.numel(), 32768, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      m[i] += (1 - f.beta1) * (g[i] - m[i]);
-      v[i] = f.beta2 * v[i] + (1 - f.beta2) * g[i] * g[i];
-      p[i] = p[i] * f.decay - f.step_size * m[i] / (std::sqrt(v[i]) * f.inverse_root_correction + f.eps);
-    }
+    kernels<float>().adamw(f, end - begin, p + begin, g + begin, m + begin, v + begin);
   });
 }
 

@@ -11,6 +11,7 @@
 #include "graft/ops/kernels.h"
 #include "graft/ops/parallel.h"
 #include "graft/ops/philox.h"
+#include "graft/ops/types.h"
 
 namespace graft::ops {
 namespace {
@@ -24,7 +25,8 @@ struct Call : torch::CustomClassHolder {
   AttentionOptions options;
 };
 
-/// The bias by distance, written out for every distance that occurs: [H, 2 reach + 1], distance 0 in the middle.
+/// The bias by distance, written out for every distance that occurs: [H, 2 reach + 1], distance 0 in the
+/// middle.
 struct WrittenBias {
   Tensor values;
   int64_t reach = 0;
@@ -42,7 +44,8 @@ Tensor bias_columns(const Call& call, int64_t reach) {
 WrittenBias write_bias(const Call& call) {
   if (!call.options.distance_bias.defined()) return {};
   const int64_t reach = std::max(longest(call.keys), longest(call.queries));
-  return {call.options.distance_bias.to(at::kFloat).index_select(1, bias_columns(call, reach)).contiguous(), reach};
+  return {call.options.distance_bias.to(at::kFloat).index_select(1, bias_columns(call, reach)).contiguous(),
+          reach};
 }
 
 /// Pieces (sequence, head of keys), the largest first.
@@ -60,13 +63,14 @@ std::vector<std::pair<size_t, int64_t>> pieces(const Call& call, int64_t key_hea
 }
 
 struct Tensors {
-  Tensor q, k, v, out, log_sum;   // out contiguous; log_sum [H, T]
-  Tensor d_out, d_q, d_k, d_v;    // contiguous; undefined where not wanted
+  Tensor q, k, v, out, log_sum;  // out contiguous; log_sum [H, T]
+  Tensor d_out, d_q, d_k, d_v;   // contiguous; undefined where not wanted
 };
 
 template <class T>
 T* at_row(const Tensor& x, int64_t row, int64_t head) {
-  return x.defined() ? const_cast<T*>(x.const_data_ptr<T>()) + row * x.stride(0) + head * x.stride(1) : nullptr;
+  return x.defined() ? const_cast<T*>(x.const_data_ptr<T>()) + row * x.stride(0) + head * x.stride(1)
+                     : nullptr;
 }
 
 /// The task of sequence b and key head g.
@@ -94,7 +98,8 @@ AttentionTask<T> task(const Call& call, const Tensors& x, size_t b, int64_t g) {
 
 /// Runs `kernel` over all pieces. d_bias [threads, H, 2 reach + 1] or undefined.
 template <class T, class Kernel>
-void run(const Call& call, const Tensors& x, const WrittenBias& bias, const Tensor& d_bias, const Kernel& kernel) {
+void run(const Call& call, const Tensors& x, const WrittenBias& bias, const Tensor& d_bias,
+         const Kernel& kernel) {
   const auto work = pieces(call, x.k.size(1));
   const int64_t scratch = attention_scratch(longest(call.queries), longest(call.keys), x.q.size(2));
   const Tensor room = at::empty({at::get_num_threads(), scratch + 16}, at::kFloat);
@@ -109,12 +114,6 @@ void run(const Call& call, const Tensors& x, const WrittenBias& bias, const Tens
     auto place = reinterpret_cast<uintptr_t>(room.mutable_data_ptr<float>() + worker * (scratch + 16));
     kernel(t, reinterpret_cast<float*>((place + 63) / 64 * 64));
   });
-}
-
-template <class Run>
-void by_type(const Tensor& x, const Run& run_typed) {
-  if (x.scalar_type() == at::kBFloat16) return run_typed(Half{});
-  run_typed(float{});
 }
 
 bool covers(const Spans& spans, int64_t rows) {
@@ -158,13 +157,16 @@ class AttentionOp : public torch::autograd::Function<AttentionOp> {
     const bool bias_grad = ctx->saved_data["bias"].toBool() && ctx->needs_input_grad(3);
     const WrittenBias bias = write_bias(*call);
     Tensor sums;
-    if (bias_grad) sums = at::zeros({at::get_num_threads(), bias.values.size(0), bias.values.size(1)}, at::kFloat);
+    if (bias_grad)
+      sums = at::zeros({at::get_num_threads(), bias.values.size(0), bias.values.size(1)}, at::kFloat);
     by_type(x.q, [&]<class T>(T) { run<T>(*call, x, bias, sums, kernels<T>().attention_backward); });
     for (size_t b = 0; b < call->queries.lengths.size(); ++b) clear_unread(*call, x, b);
     Tensor d_bias;
     if (bias_grad) {
       const Tensor& table = call->options.distance_bias;
-      d_bias = at::zeros(table.sizes(), at::kFloat).index_add(1, bias_columns(*call, bias.reach), sums.sum(0)).to(table.scalar_type());
+      d_bias = at::zeros(table.sizes(), at::kFloat)
+                   .index_add(1, bias_columns(*call, bias.reach), sums.sum(0))
+                   .to(table.scalar_type());
     }
     return {x.d_q, x.d_k, x.d_v, d_bias, Tensor()};
   }
@@ -183,7 +185,8 @@ class AttentionOp : public torch::autograd::Function<AttentionOp> {
 /// Gradients to keys are written once a sequence: two sequences may not share rows.
 bool disjoint(const Spans& spans) {
   std::vector<std::pair<int64_t, int64_t>> ends;
-  for (size_t b = 0; b < spans.starts.size(); ++b) ends.emplace_back(spans.starts[b], spans.starts[b] + spans.lengths[b]);
+  for (size_t b = 0; b < spans.starts.size(); ++b)
+    ends.emplace_back(spans.starts[b], spans.starts[b] + spans.lengths[b]);
   std::sort(ends.begin(), ends.end());
   for (size_t b = 1; b < ends.size(); ++b) {
     if (ends[b].first < ends[b - 1].second) return false;
@@ -191,23 +194,29 @@ bool disjoint(const Spans& spans) {
   return true;
 }
 
-void check(const Tensor& q, const Tensor& k, const Tensor& v, const Spans& queries, const Spans& keys, bool causal) {
+void check(const Tensor& q, const Tensor& k, const Tensor& v, const Spans& queries, const Spans& keys,
+           bool causal) {
   const size_t sequences = queries.starts.size();
-  if (queries.lengths.size() != sequences || keys.starts.size() != sequences || keys.lengths.size() != sequences) {
-    throw InternalError("attention", "spans of {} and {} sequences, expected equally many", sequences, keys.starts.size());
+  if (queries.lengths.size() != sequences || keys.starts.size() != sequences ||
+      keys.lengths.size() != sequences) {
+    throw InternalError("attention", "spans of {} and {} sequences, expected equally many", sequences,
+                        keys.starts.size());
   }
-  if (q.dim() != 3 || k.dim() != 3 || k.sizes() != v.sizes() || q.size(2) != k.size(2) || q.size(1) % k.size(1) != 0) {
-    throw InternalError("attention", "shapes {}, {}, {}, expected [T, H, D], [S, G, D] twice, H a multiple of G",
+  if (q.dim() != 3 || k.dim() != 3 || k.sizes() != v.sizes() || q.size(2) != k.size(2) ||
+      q.size(1) % k.size(1) != 0) {
+    throw InternalError("attention",
+                        "shapes {}, {}, {}, expected [T, H, D], [S, G, D] twice, H a multiple of G",
                         fmt::join(q.sizes(), "×"), fmt::join(k.sizes(), "×"), fmt::join(v.sizes(), "×"));
   }
   for (size_t b = 0; b < sequences; ++b) {
     const int64_t rows = queries.lengths[b], width = keys.lengths[b];
-    if (queries.starts[b] < 0 || rows < 0 || queries.starts[b] + rows > q.size(0) || keys.starts[b] < 0 || width < 0 ||
-        keys.starts[b] + width > k.size(0)) {
+    if (queries.starts[b] < 0 || rows < 0 || queries.starts[b] + rows > q.size(0) || keys.starts[b] < 0 ||
+        width < 0 || keys.starts[b] + width > k.size(0)) {
       throw InternalError("attention", "sequence {}: rows outside the tensors", b);
     }
     if (causal && width < rows) {
-      throw InternalError("attention", "sequence {}: {} queries, {} keys, expected at least as many keys", b, rows, width);
+      throw InternalError("attention", "sequence {}: {} queries, {} keys, expected at least as many keys", b,
+                          rows, width);
     }
   }
 }
@@ -233,9 +242,11 @@ Spans Spans::of(const std::vector<int64_t>& offsets) {
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Spans& queries, const Spans& keys,
                  const AttentionOptions& options) {
   check(q, k, v, queries, keys, options.causal);
-  const bool gradient = at::GradMode::is_enabled() && (q.requires_grad() || k.requires_grad() || v.requires_grad() ||
-                                                       (options.distance_bias.defined() && options.distance_bias.requires_grad()));
-  if (options.softcap > 0 || !has_fast_form(q, k, v) || (gradient && !disjoint(keys))) return attention_plain(q, k, v, queries, keys, options);
+  const bool gradient = at::GradMode::is_enabled() &&
+                        (q.requires_grad() || k.requires_grad() || v.requires_grad() ||
+                         (options.distance_bias.defined() && options.distance_bias.requires_grad()));
+  if (options.softcap > 0 || !has_fast_form(q, k, v) || (gradient && !disjoint(keys)))
+    return attention_plain(q, k, v, queries, keys, options);
   auto call = c10::make_intrusive<Call>();
   call->queries = queries, call->keys = keys, call->options = options;
   if (options.distance_bias.defined()) call->options.distance_bias = options.distance_bias.detach();
@@ -250,7 +261,8 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Spans&
 }
 
 int64_t attention_scratch(int64_t queries, int64_t keys, int64_t dim) {
-  // Generous for both passes and types: five packed or accumulated copies of the keys, and blocks of 64 × 128 and 64 × dim.
+  // Generous for both passes and types: five packed or accumulated copies of the keys, and blocks of 64 × 128
+  // and 64 × dim.
   const int64_t width = (dim + 15) / 16 * 16, padded = (keys + 15) / 16 * 16;
   return std::min<int64_t>(queries, 1) * (5 * padded * width + 4 * 64 * 128 + 4 * 64 * width + 16 * 16);
 }

@@ -1,5 +1,5 @@
-// Attention of one sequence and one head of keys, block by block, so that scores are never whole (Dao et al. 2022; Milakov and
-// Gimelshein 2018 for the running softmax).
+// Attention of one sequence and one head of keys, block by block, so that scores are never whole (Dao et al.
+// 2022; Milakov and Gimelshein 2018 for the running softmax).
 
 constexpr int64_t kKeyBlock = 128, kQueryBlock = 64;
 
@@ -29,7 +29,8 @@ inline KeyBlock key_block(int64_t first, int64_t keys) {
   return {first, count, round_up(count, 16)};
 }
 
-/// Dropout of sixteen weights: factors 0 or kept, for key `key` (a multiple of 16) and on. Words last for 64 keys.
+/// Dropout of sixteen weights: factors 0 or kept, for key `key` (a multiple of 16) and on. Words last for 64
+/// keys.
 struct DropoutLanes {
   Words words;
   int64_t group = -1;
@@ -65,10 +66,11 @@ struct Running {
   float highest[kQueryBlock], sum[kQueryBlock];
 };
 
-/// One row's weights exp(score - highest) as T, dropped out; moves the row's running sum and output to the new highest.
+/// One row's weights exp(score - highest) as T, dropped out; moves the row's running sum and output to the
+/// new highest.
 template <class T>
-void weigh_row(const AttentionTask<T>& t, int64_t head, int64_t row, const KeyBlock& b, const float* s, T* weights,
-               float& highest, float& sum, float* output, int64_t width) {
+void weigh_row(const AttentionTask<T>& t, int64_t head, int64_t row, const KeyBlock& b, const float* s,
+               T* weights, float& highest, float& sum, float* output, int64_t width) {
   Vec top = vload(s);
   for (int64_t j = 16; j < b.padded; j += 16) top = vmax(top, vload(s + j));
   const float before = highest;
@@ -101,7 +103,8 @@ struct ForwardScratch {
 };
 /// One block of queries of one head.
 template <class T>
-void forward_block(const AttentionTask<T>& t, const ForwardScratch<T>& f, int64_t head, int64_t first, int64_t rows) {
+void forward_block(const AttentionTask<T>& t, const ForwardScratch<T>& f, int64_t head, int64_t first,
+                   int64_t rows) {
   const int64_t width = round_up(t.dim, 16);
   Running run;
   std::fill_n(run.highest, rows, -std::numeric_limits<float>::infinity());
@@ -110,15 +113,16 @@ void forward_block(const AttentionTask<T>& t, const ForwardScratch<T>& f, int64_
   const KeyRange range = seen(t, first, rows);
   for (int64_t at = range.low / kKeyBlock * kKeyBlock; at < range.high; at += kKeyBlock) {
     const KeyBlock b = key_block(at, t.keys);
-    product<T>({t.q + head * t.q_head + first * t.q_row, t.q_row, f.keys + at * (t.dim / kDepth<T>), b.padded, f.scores,
-                kKeyBlock, t.dim / kDepth<T>, false},
+    product<T>({t.q + head * t.q_head + first * t.q_row, t.q_row, f.keys + at * (t.dim / kDepth<T>), b.padded,
+                f.scores, kKeyBlock, t.dim / kDepth<T>, false},
                rows, b.padded / 16);
     for (int64_t i = 0; i < rows; ++i) {
       finish_scores(t, head, first + i, b, f.scores + i * kKeyBlock);
-      weigh_row(t, head, first + i, b, f.scores + i * kKeyBlock, f.weights + i * kKeyBlock, run.highest[i], run.sum[i],
-                f.output + i * width, width);
+      weigh_row(t, head, first + i, b, f.scores + i * kKeyBlock, f.weights + i * kKeyBlock, run.highest[i],
+                run.sum[i], f.output + i * width, width);
     }
-    product<T>({f.weights, kKeyBlock, f.values + at / kDepth<T> * width, width, f.output, width, b.padded / kDepth<T>, true},
+    product<T>({f.weights, kKeyBlock, f.values + at / kDepth<T> * width, width, f.output, width,
+                b.padded / kDepth<T>, true},
                rows, width / 16);
   }
   for (int64_t i = 0; i < rows; ++i) {
@@ -177,8 +181,8 @@ struct BackwardScratch {
 
 /// Weights and gradients to scores of one row, in place of scores and gradients to weights.
 template <class T>
-void backward_row(const AttentionTask<T>& t, int64_t head, int64_t row, const KeyBlock& b, float delta, float* s, float* d,
-                  T* narrow) {
+void backward_row(const AttentionTask<T>& t, int64_t head, int64_t row, const KeyBlock& b, float delta,
+                  float* s, float* d, T* narrow) {
   finish_scores(t, head, row, b, s);
   const float log_sum = t.log_sum[head * t.log_sum_head + row];
   const int64_t position = t.keys - t.queries + row;
@@ -204,32 +208,36 @@ void backward_row(const AttentionTask<T>& t, int64_t head, int64_t row, const Ke
 }
 
 template <class T>
-void backward_pair(const AttentionTask<T>& t, BackwardScratch<T>& f, int64_t head, int64_t first, int64_t rows,
-                   const KeyBlock& b) {
-  const int64_t units = t.dim / kDepth<T>, width = round_up(t.dim, 16), padded_rows = round_up(rows, 16 * kDepth<T>);
+void backward_pair(const AttentionTask<T>& t, BackwardScratch<T>& f, int64_t head, int64_t first,
+                   int64_t rows, const KeyBlock& b) {
+  const int64_t units = t.dim / kDepth<T>, width = round_up(t.dim, 16),
+                padded_rows = round_up(rows, 16 * kDepth<T>);
   const T* d_out = t.d_out + head * t.out_head + first * t.out_row;
-  product<T>({t.q + head * t.q_head + first * t.q_row, t.q_row, f.keys_across + b.first * units, b.padded, f.scores,
-              kKeyBlock, units, false},
+  product<T>({t.q + head * t.q_head + first * t.q_row, t.q_row, f.keys_across + b.first * units, b.padded,
+              f.scores, kKeyBlock, units, false},
              rows, b.padded / 16);
-  product<T>({d_out, t.out_row, f.values_across + b.first * units, b.padded, f.d_scores, kKeyBlock, units, false}, rows,
-             b.padded / 16);
+  product<T>(
+      {d_out, t.out_row, f.values_across + b.first * units, b.padded, f.d_scores, kKeyBlock, units, false},
+      rows, b.padded / 16);
   for (int64_t i = 0; i < rows; ++i) {
     backward_row(t, head, first + i, b, f.delta[i], f.scores + i * kKeyBlock, f.d_scores + i * kKeyBlock,
                  f.narrow + i * kKeyBlock);
   }
   if (t.d_q) {
-    product<T>({f.narrow, kKeyBlock, f.keys_along + b.first / kDepth<T> * width, width, f.d_q, width, b.padded / kDepth<T>,
-                true},
+    product<T>({f.narrow, kKeyBlock, f.keys_along + b.first / kDepth<T> * width, width, f.d_q, width,
+                b.padded / kDepth<T>, true},
                rows, width / 16);
   }
   if (t.d_v) {
     turn(f.scores, kKeyBlock, rows, b.padded, f.turned, padded_rows);
-    product<T>({f.turned, padded_rows, f.d_out_along, width, f.d_v + b.first * width, width, padded_rows / kDepth<T>, true},
+    product<T>({f.turned, padded_rows, f.d_out_along, width, f.d_v + b.first * width, width,
+                padded_rows / kDepth<T>, true},
                b.count, width / 16);
   }
   if (t.d_k) {
     turn(f.d_scores, kKeyBlock, rows, b.padded, f.turned, padded_rows);
-    product<T>({f.turned, padded_rows, f.queries_along, width, f.d_k + b.first * width, width, padded_rows / kDepth<T>, true},
+    product<T>({f.turned, padded_rows, f.queries_along, width, f.d_k + b.first * width, width,
+                padded_rows / kDepth<T>, true},
                b.count, width / 16);
   }
 }
@@ -245,7 +253,8 @@ void store_rows(const float* x, int64_t width, int64_t rows, int64_t dim, T* out
 }
 
 template <class T>
-void backward_block(const AttentionTask<T>& t, BackwardScratch<T>& f, int64_t head, int64_t first, int64_t rows) {
+void backward_block(const AttentionTask<T>& t, BackwardScratch<T>& f, int64_t head, int64_t first,
+                    int64_t rows) {
   const int64_t width = round_up(t.dim, 16), padded_rows = round_up(rows, 16 * kDepth<T>);
   const int64_t out_at = head * t.out_head + first * t.out_row;
   for (int64_t i = 0; i < rows; ++i) {
@@ -256,7 +265,8 @@ void backward_block(const AttentionTask<T>& t, BackwardScratch<T>& f, int64_t he
     }
     f.delta[i] = vsum(total);
   }
-  if (t.d_k) pack_along(t.q + head * t.q_head + first * t.q_row, t.q_row, rows, padded_rows, t.dim, f.queries_along);
+  if (t.d_k)
+    pack_along(t.q + head * t.q_head + first * t.q_row, t.q_row, rows, padded_rows, t.dim, f.queries_along);
   if (t.d_v) pack_along(t.d_out + out_at, t.out_row, rows, padded_rows, t.dim, f.d_out_along);
   std::fill_n(f.d_q, rows * width, 0.0f);
   const KeyRange range = seen(t, first, rows);
@@ -294,7 +304,8 @@ void attention_backward(const AttentionTask<T>& t, float* scratch) {
   std::fill_n(f.d_k, padded * width, 0.0f);
   std::fill_n(f.d_v, padded * width, 0.0f);
   for (int64_t head = 0; head < t.group; ++head) {
-    each_query_block(t.queries, [&](int64_t first, int64_t rows) { backward_block(t, f, head, first, rows); });
+    each_query_block(t.queries,
+                     [&](int64_t first, int64_t rows) { backward_block(t, f, head, first, rows); });
   }
   if (t.d_k) store_rows(f.d_k, width, t.keys, t.dim, t.d_k, t.d_k_row);
   if (t.d_v) store_rows(f.d_v, width, t.keys, t.dim, t.d_v, t.d_k_row);

@@ -1,4 +1,5 @@
-// Attention as its definition reads: one sequence after the other, all scores at once, ATen's own derivatives.
+// Attention as its definition reads: one sequence after the other, all scores at once, ATen's own
+// derivatives.
 #include <ATen/ATen.h>
 
 #include <cmath>
@@ -53,7 +54,8 @@ Tensor dropout_mask(const Sequence& s, int64_t heads, const AttentionOptions& o)
 }
 
 /// One sequence. q [Lq, H, D], k and v [Lk, G, D], all of the compute type → [Lq, H, D].
-Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, const Sequence& s, const AttentionOptions& o) {
+Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, const Sequence& s,
+              const AttentionOptions& o) {
   const int64_t heads = q.size(1), repeat = heads / k.size(1);
   const Tensor key = k.transpose(0, 1).repeat_interleave(repeat, 0);
   const Tensor value = v.transpose(0, 1).repeat_interleave(repeat, 0);
@@ -75,8 +77,8 @@ Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, const Sequence&
 
 }  // namespace
 
-Tensor attention_plain(const Tensor& q, const Tensor& k, const Tensor& v, const Spans& queries, const Spans& keys,
-                       const AttentionOptions& options) {
+Tensor attention_plain(const Tensor& q, const Tensor& k, const Tensor& v, const Spans& queries,
+                       const Spans& keys, const AttentionOptions& options) {
   const auto type = compute_type(q);
   const Tensor wide_q = q.to(type), wide_k = k.to(type), wide_v = v.to(type);
   Tensor out = at::zeros(q.sizes(), q.options());
@@ -88,7 +90,8 @@ Tensor attention_plain(const Tensor& q, const Tensor& k, const Tensor& v, const 
       throw InternalError("attention", "sequence {}: {} queries, {} keys, expected at least as many keys", b,
                           s.query_length, s.key_length);
     }
-    parts.push_back(attend(wide_q.narrow(0, s.query_start, s.query_length), wide_k.narrow(0, s.key_start, s.key_length),
+    parts.push_back(attend(wide_q.narrow(0, s.query_start, s.query_length),
+                           wide_k.narrow(0, s.key_start, s.key_length),
                            wide_v.narrow(0, s.key_start, s.key_length), s, options));
     rows.push_back(at::arange(s.query_start, s.query_start + s.query_length, at::kLong));
   }

@@ -41,7 +41,10 @@ int64_t planned_rows(const Tensor& x) { return std::max<int64_t>(1, x.numel() / 
 void pack(PackedWeight& packed, const Tensor& weight, const Tensor& x, bool backward) {
   const uint32_t version = weight.is_inference() ? 0 : static_cast<uint32_t>(weight._version());
   if (!packed.source.defined() || !packed.source.is_same(weight) || packed.version != version) {
-    packed = {.forward = reorder(weight.detach(), planned_rows(x)), .backward = {}, .source = weight, .version = version};
+    packed = {.forward = reorder(weight.detach(), planned_rows(x)),
+              .backward = {},
+              .source = weight,
+              .version = version};
   }
   if (backward && !packed.backward.defined()) {
     packed.backward = reorder(weight.detach().t().contiguous(), planned_rows(x));
@@ -50,8 +53,8 @@ void pack(PackedWeight& packed, const Tensor& weight, const Tensor& x, bool back
 
 class FrozenLinearOp : public torch::autograd::Function<FrozenLinearOp> {
  public:
-  static Tensor forward(AutogradContext* ctx, const Tensor& x, const std::optional<Tensor>& bias, const Tensor& forward,
-                        const Tensor& backward) {
+  static Tensor forward(AutogradContext* ctx, const Tensor& x, const std::optional<Tensor>& bias,
+                        const Tensor& forward, const Tensor& backward) {
     // An opaque tensor is no variable to save: it travels as plain data.
     if (backward.defined()) ctx->saved_data["backward"] = backward;
     if (bias.has_value()) ctx->saved_data["bias_type"] = static_cast<int64_t>(bias->scalar_type());
@@ -63,7 +66,9 @@ class FrozenLinearOp : public torch::autograd::Function<FrozenLinearOp> {
     Tensor d_x, d_bias;
     if (ctx->needs_input_grad(0)) d_x = product(d_y, ctx->saved_data["backward"].toTensor(), {});
     if (ctx->needs_input_grad(1)) {
-      d_bias = d_y.flatten(0, -2).sum(0, false, at::kFloat).to(static_cast<at::ScalarType>(ctx->saved_data["bias_type"].toInt()));
+      d_bias = d_y.flatten(0, -2)
+                   .sum(0, false, at::kFloat)
+                   .to(static_cast<at::ScalarType>(ctx->saved_data["bias_type"].toInt()));
     }
     return {d_x, d_bias, Tensor(), Tensor()};
   }
@@ -71,8 +76,8 @@ class FrozenLinearOp : public torch::autograd::Function<FrozenLinearOp> {
 
 bool has_fast_form(const Tensor& x, const Tensor& weight) {
   const auto type = x.scalar_type();
-  return x.is_cpu() && type == weight.scalar_type() && (type == at::kBFloat16 || type == at::kFloat) && x.numel() > 0 &&
-         !weight.requires_grad();
+  return x.is_cpu() && type == weight.scalar_type() && (type == at::kBFloat16 || type == at::kFloat) &&
+         x.numel() > 0 && !weight.requires_grad();
 }
 
 }  // namespace
@@ -90,6 +95,13 @@ Tensor frozen_linear(const Tensor& x, const Tensor& weight, const Tensor& bias, 
   std::optional<Tensor> added;
   if (bias.defined()) added = bias;
   return FrozenLinearOp::apply(x, added, packed.forward, to_input ? packed.backward : packed.forward);
+}
+
+Tensor frozen_linear_gradient(const Tensor& d_y, const Tensor& weight, PackedWeight& packed) {
+  const at::NoGradGuard no_grad;
+  if (!has_fast_form(d_y, weight)) return at::matmul(d_y, weight.to(d_y.scalar_type()));
+  pack(packed, weight, d_y, true);
+  return product(d_y, packed.backward, {});
 }
 
 Tensor frozen_linear_plain(const Tensor& x, const Tensor& weight, const Tensor& bias) {

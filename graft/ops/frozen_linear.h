@@ -6,7 +6,8 @@ namespace graft::ops {
 
 using at::Tensor;
 
-/// A weight in the layouts that the forward product and the gradient to the input want. Empty until packed; copying shares.
+/// A weight in the layouts that the forward product and the gradient to the input want. Empty until packed;
+/// copying shares.
 struct PackedWeight {
   Tensor forward;   // opaque
   Tensor backward;  // opaque; packed when a gradient is first wanted
@@ -14,9 +15,13 @@ struct PackedWeight {
   uint32_t version = 0;
 };
 
-/// x [T, in], weight [out, in] without gradient, bias [out] (may require gradient) or undefined → [T, out] in x's type.
-/// `packed` is filled on the first call. Source form: x Wᵀ + b.
+/// x [T, in], weight [out, in] without gradient, bias [out] (may require gradient) or undefined → [T, out] in
+/// x's type. `packed` is filled on the first call. Source form: x Wᵀ + b.
 Tensor frozen_linear(const Tensor& x, const Tensor& weight, const Tensor& bias, PackedWeight& packed);
+
+/// Its gradient to the input alone: d_y [T, out] → d_y W [T, in]; for operations that make gradients
+/// themselves.
+Tensor frozen_linear_gradient(const Tensor& d_y, const Tensor& weight, PackedWeight& packed);
 
 /// The specification, in ATen operations.
 Tensor frozen_linear_plain(const Tensor& x, const Tensor& weight, const Tensor& bias);

@@ -1,4 +1,5 @@
-// Small matrix products on packed right sides: 32-bit units hold two bfloat16 (or one float) along the summed dimension.
+// Small matrix products on packed right sides: 32-bit units hold two bfloat16 (or one float) along the summed
+// dimension.
 
 /// How many values of T one 32-bit unit holds.
 template <class T>
@@ -22,11 +23,14 @@ struct Product {
 template <class T, int kRows, int kVecs>
 void product_tile(const Product<T>& g) {
   Vec sum[kRows][kVecs];
+#pragma GCC unroll 12
   for (int m = 0; m < kRows; ++m) {
+#pragma GCC unroll 4
     for (int v = 0; v < kVecs; ++v) sum[m][v] = g.accumulate ? vload(g.c + m * g.ldc + 16 * v) : vset(0.0f);
   }
   for (int64_t k = 0; k < g.steps; ++k) {
     Pairs right[kVecs];
+#pragma GCC unroll 4
     for (int v = 0; v < kVecs; ++v) right[v] = pload(g.b + k * g.ldb + 16 * v);
 #pragma GCC unroll 12
     for (int m = 0; m < kRows; ++m) {
@@ -35,7 +39,9 @@ void product_tile(const Product<T>& g) {
       for (int v = 0; v < kVecs; ++v) sum[m][v] = vdot(sum[m][v], left, right[v], T{});
     }
   }
+#pragma GCC unroll 12
   for (int m = 0; m < kRows; ++m) {
+#pragma GCC unroll 4
     for (int v = 0; v < kVecs; ++v) vstore(g.c + m * g.ldc + 16 * v, sum[m][v]);
   }
 }
@@ -46,7 +52,8 @@ void product_rows(const Product<T>& g, int64_t rows) {
   if constexpr (kRows > 1) product_rows<T, kRows - 1, kVecs>(g, rows);
 }
 
-/// All rows of one group of columns, in tiles of nearly equal height: a last tile of one row would wait for its loads.
+/// All rows of one group of columns, in tiles of nearly equal height: a last tile of one row would wait for
+/// its loads.
 template <class T, int kMostRows, int kVecs>
 void product_columns(Product<T> g, int64_t rows) {
   for (int64_t tiles = (rows + kMostRows - 1) / kMostRows; tiles > 0; --tiles) {
@@ -67,8 +74,8 @@ void product(Product<T> g, int64_t rows, int64_t vecs) {
   if (vecs == 1) product_columns<T, 12, 1>(g, rows);
 }
 
-/// x [n, d] → [⌈d/depth⌉][stride] units, x's rows side by side: the right side of a · xᵀ. Columns from n to n rounded up to 16 are
-/// zero. d is a multiple of the depth.
+/// x [n, d] → [⌈d/depth⌉][stride] units, x's rows side by side: the right side of a · xᵀ. Columns from n to n
+/// rounded up to 16 are zero. d is a multiple of the depth.
 template <class T>
 void pack_across(const T* x, int64_t row_stride, int64_t n, int64_t d, int32_t* out, int64_t stride) {
   const int64_t units = d / kDepth<T>;
@@ -77,7 +84,8 @@ void pack_across(const T* x, int64_t row_stride, int64_t n, int64_t d, int32_t* 
       Pairs tile[16];
       const int64_t wide = std::min<int64_t>(16, units - unit);
       for (int64_t i = 0; i < 16; ++i) {
-        tile[i] = first + i < n ? pload_first(x + (first + i) * row_stride + unit * kDepth<T>, wide) : pzero();
+        tile[i] =
+            first + i < n ? pload_first(x + (first + i) * row_stride + unit * kDepth<T>, wide) : pzero();
       }
       ptranspose(tile);
       for (int64_t i = 0; i < wide; ++i) pstore(out + (unit + i) * stride + first, tile[i]);
@@ -112,14 +120,15 @@ inline Pairs joined_rows(const float* x, int64_t row_stride, int64_t row, int64_
   return row < rows ? pbits(vload(x + row * row_stride)) : pzero();
 }
 
-/// x [n, d] of floats, d a multiple of 16 → out [d, padded] of T: xᵀ as a left side. Columns from n to `padded`, a multiple of
-/// 16 depths, are zero.
+/// x [n, d] of floats, d a multiple of 16 → out [d, padded] of T: xᵀ as a left side. Columns from n to
+/// `padded`, a multiple of 16 depths, are zero.
 template <class T>
 void turn(const float* x, int64_t row_stride, int64_t n, int64_t d, T* out, int64_t padded) {
   for (int64_t column = 0; column < d; column += 16) {
     for (int64_t first = 0; first < padded; first += 16 * kDepth<T>) {
       Pairs tile[16];
-      for (int64_t i = 0; i < 16; ++i) tile[i] = joined_rows(x + column, row_stride, first + i * kDepth<T>, n, T{});
+      for (int64_t i = 0; i < 16; ++i)
+        tile[i] = joined_rows(x + column, row_stride, first + i * kDepth<T>, n, T{});
       ptranspose(tile);
       for (int64_t i = 0; i < 16; ++i) pstore(out + (column + i) * padded + first, tile[i]);
     }

@@ -6,6 +6,21 @@ constexpr Kernels<T> table() {
       .isa = kName,
       .attention_forward = attention_forward<T>,
       .attention_backward = attention_backward<T>,
+      .norm_forward = norm_forward<T>,
+      .norm_backward = norm_backward<T>,
+      .activate = activate<T>,
+      .activate_backward = activate_backward<T>,
+      .drop = drop<T>,
+      .rotate_row = rotate_row<T>,
+      .highest = highest<T>,
+      .log_sum_exp = log_sum_exp<T>,
+      .softmax_gradient = softmax_gradient<T>,
+      .pack_down = pack_down<T>,
+      .pack_up = pack_up<T>,
+      .low_rank_down = low_rank_down<T>,
+      .low_rank_up = low_rank_up<T>,
+      .low_rank_outer = low_rank_outer<T>,
+      .adamw = adamw,
   };
 }
 

@@ -22,10 +22,11 @@ struct AttentionTask {
   int64_t log_sum_head;
   float scale;
   bool causal;
-  int64_t window;     // 0: all
-  const float* bias;  // [group] rows, bias_head apart, of the bias by distance; bias[0] is distance 0; null: none
+  int64_t window;  // 0: all
+  const float*
+      bias;  // [group] rows, bias_head apart, of the bias by distance; bias[0] is distance 0; null: none
   int64_t bias_head;
-  float* d_bias;  // added to, like bias; or null
+  float* d_bias;        // added to, like bias; or null
   uint32_t drop_below;  // Philox words below this are dropped; 0: none
   float kept;           // what the others are multiplied with
   uint64_t drop_key;
@@ -41,31 +42,82 @@ template <class T>
 struct NormRows {
   int64_t rows, n;
   const T* x;
+  const T* residual;  // added to x first, the sum going to `sum`; or null
+  T* sum;
   const float *weight, *bias;  // or null
-  double eps;
+  float eps;
   T* y;
   float *mean, *inverse_deviation;  // [rows]; mean null: no centring (RMS)
-  // Backward only.
+  // Backward only. x is what was normalised.
   const T* d_y;
-  T* d_x;
+  const T* d_sum;            // added to d_x; or null
+  T* d_x;                    // or null
   float *d_weight, *d_bias;  // [n], added to; or null
 };
 
-/// Rows y + scale · u Bᵀ and the like; u [rows, r].
+enum class Activation { gelu, gelu_tanh, silu, tanh, relu };
+
+struct DropRange {
+  int64_t begin, end;
+  uint64_t key;
+  uint32_t drop_below;
+  float kept;
+};
+
+struct Rotation {
+  int64_t heads, head_stride, dim, half;  // half: pairs that turn; output heads are dim apart
+  float direction;
+};
+
+struct AdamWFactors {
+  float decay, beta1, beta2, eps, step_size, inverse_root_correction;
+};
+
+/// result [rows, n] = y (or nothing) + scale · u [rows, r] · right [r, n].
 template <class T>
-struct LowRankRows {
-  int64_t rows, r, in, out;
-  const T *x, *y;
+struct LowRankUp {
+  int64_t rows, n, r;
+  const T* y;
+  const float* u;
+  int64_t u_stride;
+  float scale;
+  const float* right;
+  int64_t right_stride;  // a multiple of 16
   T* result;
 };
 
-enum class Activation { gelu, gelu_tanh, silu, relu };
+/// result [r, …] += uᵀ x.
+template <class T>
+struct LowRankOuter {
+  int64_t rows, n, r;
+  const float* u;
+  int64_t u_stride;
+  const T* x;
+  float* result;
+  int64_t result_stride;  // a multiple of 16
+  int64_t first_column, last_column;
+};
 
 template <class T>
 struct Kernels {
   const char* isa;
   void (*attention_forward)(const AttentionTask<T>&, float* scratch);
   void (*attention_backward)(const AttentionTask<T>&, float* scratch);
+  void (*norm_forward)(const NormRows<T>&);
+  void (*norm_backward)(const NormRows<T>&);
+  void (*activate)(Activation, int64_t n, const T* x, const T* up, T* y);
+  void (*activate_backward)(Activation, int64_t n, const T* x, const T* up, const T* d_y, T* d_x, T* d_up);
+  void (*drop)(const DropRange&, const T* x, T* y);
+  void (*rotate_row)(const Rotation&, const T* x, T* y, const float* cos, const float* sin);
+  float (*highest)(const T* x, int64_t n);
+  float (*log_sum_exp)(const T* x, int64_t n);
+  void (*softmax_gradient)(const T* x, int64_t n, float log_sum, int64_t target, float scale, T* d);
+  void (*pack_down)(const T* a, int64_t r, int64_t n, int32_t* out);
+  void (*pack_up)(const T* b, int64_t r, int64_t n, int32_t* out);
+  void (*low_rank_down)(const T* x, int64_t rows, int64_t n, const int32_t* packed, int64_t r, float* u);
+  void (*low_rank_up)(const LowRankUp<T>&);
+  void (*low_rank_outer)(const LowRankOuter<T>&);
+  void (*adamw)(const AdamWFactors&, int64_t n, float* p, const float* g, float* m, float* v);
 };
 
 /// Floats of scratch that a task needs, forward or backward.
@@ -76,7 +128,8 @@ const Kernels<T>& kernels();
 
 /// "avx512_bf16", "avx2" or "portable": what kernels() is now.
 std::string isa();
-/// For tests and comparisons. Errors: UsageError for a name that is unknown or that this processor cannot run.
+/// For tests and comparisons. Errors: UsageError for a name that is unknown or that this processor cannot
+/// run.
 void choose_isa(const std::string& name);
 
 namespace avx512_bf16 {

@@ -1,25 +1,29 @@
-// The kernels for AVX2. Standard headers come before the target, so that no inline function of theirs is made for it.
+// The kernels for AVX2. Standard headers come before the target, so that no inline function of theirs is made
+// for it.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <type_traits>
 
 #include "graft/ops/kernels.h"
 #include "graft/ops/philox.h"
 
 #pragma GCC target("avx2,fma")
-#pragma GCC diagnostic ignored "-Wpsabi"
 
 namespace graft::ops::avx2 {
 
 constexpr const char* kName = "avx2";
 
 // clang-format off: the lanes come first.
-#include "graft/ops/simd_portable.inl"
-#include "graft/ops/math_kernels.inl"
-#include "graft/ops/gemm_kernels.inl"
 #include "graft/ops/attention_kernels.inl"
+#include "graft/ops/elementwise_kernels.inl"
+#include "graft/ops/gemm_kernels.inl"
 #include "graft/ops/kernel_table.inl"
+#include "graft/ops/low_rank_kernels.inl"
+#include "graft/ops/math_kernels.inl"
+#include "graft/ops/norm_kernels.inl"
+#include "graft/ops/simd_portable.inl"
 // clang-format on
 
 }  // namespace graft::ops::avx2

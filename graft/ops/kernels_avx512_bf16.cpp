@@ -1,10 +1,12 @@
-// The kernels for AVX-512 with bfloat16 dot products. Standard headers come before the target, so that no inline function of theirs is made for it.
+// The kernels for AVX-512 with bfloat16 dot products. Standard headers come before the target, so that no
+// inline function of theirs is made for it.
 #include <immintrin.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <type_traits>
 
 #include "graft/ops/kernels.h"
 #include "graft/ops/philox.h"
@@ -19,11 +21,14 @@ namespace graft::ops::avx512_bf16 {
 constexpr const char* kName = "avx512_bf16";
 
 // clang-format off: the lanes come first.
-#include "graft/ops/simd_avx512.inl"
-#include "graft/ops/math_kernels.inl"
-#include "graft/ops/gemm_kernels.inl"
 #include "graft/ops/attention_kernels.inl"
+#include "graft/ops/elementwise_kernels.inl"
+#include "graft/ops/gemm_kernels.inl"
 #include "graft/ops/kernel_table.inl"
+#include "graft/ops/low_rank_kernels.inl"
+#include "graft/ops/math_kernels.inl"
+#include "graft/ops/norm_kernels.inl"
+#include "graft/ops/simd_avx512.inl"
 // clang-format on
 
 }  // namespace graft::ops::avx512_bf16

@@ -7,7 +7,8 @@
 
 namespace graft::ops {
 
-/// Calls piece(index, worker) for every index below `pieces`; worker < at::get_num_threads(). Order is by index, largest work first is best.
+/// Calls piece(index, worker) for every index below `pieces`; worker < at::get_num_threads(). Order is by
+/// index, largest work first is best.
 template <class Piece>
 void each_piece(int64_t pieces, const Piece& piece) {
   std::atomic<int64_t> next{0};

@@ -7,7 +7,8 @@ namespace graft::ops {
 
 struct PhiloxKey {
   uint32_t low, high;
-  explicit PhiloxKey(uint64_t key) : low(static_cast<uint32_t>(key)), high(static_cast<uint32_t>(key >> 32)) {}
+  explicit PhiloxKey(uint64_t key)
+      : low(static_cast<uint32_t>(key)), high(static_cast<uint32_t>(key >> 32)) {}
 };
 
 /// Four words for one counter (Salmon et al. 2011, 10 rounds).
@@ -22,11 +23,16 @@ inline std::array<uint32_t, 4> philox_block(std::array<uint32_t, 4> c, PhiloxKey
   return c;
 }
 
-/// The word of element i in row (b, c): element 64 g + 16 w + l is word w of counter (16 g + l, b, c, 0), so that sixteen lanes hold
-/// sixteen neighbours.
+/// The word of element i in row (b, c): element 64 g + 16 w + l is word w of counter (16 g + l, b, c, 0), so
+/// that sixteen lanes hold sixteen neighbours.
 inline uint32_t philox_word(uint64_t i, uint32_t b, uint32_t c, PhiloxKey key) {
   const uint64_t counter = i / 64 * 16 + i % 16;
   return philox_block({static_cast<uint32_t>(counter), b, c, 0}, key)[static_cast<size_t>(i % 64 / 16)];
+}
+
+/// The word of element i of a whole tensor: as above, with the counter's high half in b.
+inline uint32_t philox_word(uint64_t i, PhiloxKey key) {
+  return philox_word(i, static_cast<uint32_t>((i / 64 * 16) >> 32), 0, key);
 }
 
 /// A word below this is dropped: probability p, exact to 2^-32.

@@ -1,4 +1,5 @@
-// Sixteen float lanes by AVX-512 and its bfloat16 extension. Included into one namespace a processor (kernels_*.cpp).
+// Sixteen float lanes by AVX-512 and its bfloat16 extension. Included into one namespace a processor
+// (kernels_*.cpp).
 
 using Vec = __m512;
 using Pairs = __m512i;  // sixteen pairs of bfloat16, or sixteen floats' bits
@@ -18,7 +19,8 @@ inline __mmask16 first_lanes(int64_t n) { return static_cast<__mmask16>((1u << n
 /// The first n of sixteen lanes, the others zero. 0 ≤ n ≤ 16.
 inline Vec vload_first(const float* p, int64_t n) { return _mm512_maskz_loadu_ps(first_lanes(n), p); }
 inline Vec vload_first(const Half* p, int64_t n) {
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(first_lanes(n), p)), 16));
+  return _mm512_castsi512_ps(
+      _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(first_lanes(n), p)), 16));
 }
 inline void vstore_first(float* p, Vec v, int64_t n) { _mm512_mask_storeu_ps(p, first_lanes(n), v); }
 inline void vstore_first(Half* p, Vec v, int64_t n) {
@@ -34,8 +36,12 @@ inline float vhighest(Vec a) { return _mm512_reduce_max_ps(a); }
 inline Vec vabs(Vec a) { return _mm512_abs_ps(a); }
 /// |a| with the sign of b.
 inline Vec vcopysign(Vec a, Vec b) {
-  return _mm512_castsi512_ps(
-      _mm512_ternarylogic_epi32(_mm512_set1_epi32(INT32_MIN), _mm512_castps_si512(b), _mm512_castps_si512(a), 0xCA));
+  return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(_mm512_set1_epi32(INT32_MIN), _mm512_castps_si512(b),
+                                                       _mm512_castps_si512(a), 0xCA));
+}
+/// 1 where a > 0, else 0.
+inline Vec vstep(Vec a) {
+  return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, _mm512_setzero_ps(), _CMP_GT_OQ), _mm512_set1_ps(1.0f));
 }
 /// 2ⁿ p for a whole n.
 inline Vec vscale2(Vec p, Vec n) { return _mm512_scalef_ps(p, n); }
@@ -73,7 +79,8 @@ inline Pairs pjoin(Vec low, Vec high) {
 inline Pairs pjoin_rows(const Half* low, const Half* high, int64_t n) {
   const __m512i l = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(first_lanes(n), low));
   if (high == nullptr) return l;
-  return _mm512_or_si512(l, _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(first_lanes(n), high)), 16));
+  return _mm512_or_si512(
+      l, _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(first_lanes(n), high)), 16));
 }
 inline Pairs pbits(Vec v) { return _mm512_castps_si512(v); }
 
@@ -114,8 +121,10 @@ inline __m512i multiply_high(__m512i a, __m512i b) {
 inline Words philox_lanes(uint64_t first, uint32_t b, uint32_t c, PhiloxKey key) {
   const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
   __m512i c0 = _mm512_add_epi32(_mm512_set1_epi32(static_cast<int>(first)), lanes);
-  __m512i c1 = _mm512_set1_epi32(static_cast<int>(b)), c2 = _mm512_set1_epi32(static_cast<int>(c)), c3 = pzero();
-  const __m512i m0 = _mm512_set1_epi32(static_cast<int>(0xD2511F53u)), m1 = _mm512_set1_epi32(static_cast<int>(0xCD9E8D57u));
+  __m512i c1 = _mm512_set1_epi32(static_cast<int>(b)), c2 = _mm512_set1_epi32(static_cast<int>(c)),
+          c3 = pzero();
+  const __m512i m0 = _mm512_set1_epi32(static_cast<int>(0xD2511F53u)),
+                m1 = _mm512_set1_epi32(static_cast<int>(0xCD9E8D57u));
   for (int round = 0; round < 10; ++round) {
     const __m512i h0 = multiply_high(c0, m0), l0 = _mm512_mullo_epi32(c0, m0);
     const __m512i h1 = multiply_high(c2, m1), l1 = _mm512_mullo_epi32(c2, m1);
@@ -130,5 +139,6 @@ inline Words philox_lanes(uint64_t first, uint32_t b, uint32_t c, PhiloxKey key)
 }
 /// `kept` in lanes whose word is at least the threshold, else 0.
 inline Vec vkeep(const Words& w, int word, uint32_t threshold, Vec kept) {
-  return _mm512_maskz_mov_ps(_mm512_cmpge_epu32_mask(w.words[word], _mm512_set1_epi32(static_cast<int>(threshold))), kept);
+  return _mm512_maskz_mov_ps(
+      _mm512_cmpge_epu32_mask(w.words[word], _mm512_set1_epi32(static_cast<int>(threshold))), kept);
 }

@@ -1,4 +1,5 @@
-// Sixteen float lanes in the compiler's own vectors: what kernels run on where there is no AVX-512 with bfloat16.
+// Sixteen float lanes in the compiler's own vectors: what kernels run on where there is no AVX-512 with
+// bfloat16.
 
 typedef float Vec __attribute__((vector_size(64)));
 typedef int32_t Pairs __attribute__((vector_size(64)));
@@ -61,8 +62,10 @@ inline float vhighest(Vec a) {
 }
 inline Vec vabs(Vec a) { return reinterpret_cast<Vec>(reinterpret_cast<Pairs>(a) & 0x7FFFFFFF); }
 inline Vec vcopysign(Vec a, Vec b) {
-  return reinterpret_cast<Vec>((reinterpret_cast<Pairs>(a) & 0x7FFFFFFF) | (reinterpret_cast<Pairs>(b) & INT32_MIN));
+  return reinterpret_cast<Vec>((reinterpret_cast<Pairs>(a) & 0x7FFFFFFF) |
+                               (reinterpret_cast<Pairs>(b) & INT32_MIN));
 }
+inline Vec vstep(Vec a) { return a > vset(0.0f) ? vset(1.0f) : vset(0.0f); }
 inline Vec vscale2(Vec p, Vec n) {
   // Two factors, so that the exponent's ends are reached; n stays within [-252, 252].
   Pairs whole;
@@ -81,9 +84,13 @@ inline Vec vbetween(Vec a, int64_t low, int64_t high, Vec other) {
 
 inline Vec vdot(Vec c, Pairs a, Pairs b, Half) {
   const Vec low = reinterpret_cast<Vec>(a << 16) * reinterpret_cast<Vec>(b << 16);
-  return c + low + reinterpret_cast<Vec>(a & static_cast<int32_t>(0xFFFF0000)) * reinterpret_cast<Vec>(b & static_cast<int32_t>(0xFFFF0000));
+  return c + low +
+         reinterpret_cast<Vec>(a & static_cast<int32_t>(0xFFFF0000)) *
+             reinterpret_cast<Vec>(b & static_cast<int32_t>(0xFFFF0000));
 }
-inline Vec vdot(Vec c, Pairs a, Pairs b, float) { return c + reinterpret_cast<Vec>(a) * reinterpret_cast<Vec>(b); }
+inline Vec vdot(Vec c, Pairs a, Pairs b, float) {
+  return c + reinterpret_cast<Vec>(a) * reinterpret_cast<Vec>(b);
+}
 inline Pairs pload(const void* p) {
   Pairs v;
   std::memcpy(&v, p, sizeof v);

@@ -1,0 +1,113 @@
+// The small products of a low-rank update: x Aᵀ (many summed, few columns), u Bᵀ (few summed, many columns),
+// and uᵀ x (summed over rows).
+
+/// a [r, n] of T → right side of x · aᵀ.
+template <class T>
+void pack_down(const T* a, int64_t r, int64_t n, int32_t* out) {
+  pack_across(a, n, r, n, out, round_up(r, 16));
+}
+/// b [n, r] of T → right side of g · b.
+template <class T>
+void pack_up(const T* b, int64_t r, int64_t n, int32_t* out) {
+  pack_along(b, r, n, round_up(n, kDepth<T>), r, out);
+}
+
+/// u [rows, r rounded up to 16] = x [rows, n] · packed.
+template <class T>
+void low_rank_down(const T* x, int64_t rows, int64_t n, const int32_t* packed, int64_t r, float* u) {
+  const int64_t width = round_up(r, 16);
+  product<T>({x, n, packed, width, u, width, n / kDepth<T>, false}, rows, width / 16);
+}
+
+template <class T, int kRows, int kVecs>
+void up_tile(const LowRankUp<T>& t, int64_t row, int64_t column, int64_t last) {
+  Vec sum[kRows][kVecs];
+#pragma GCC unroll 6
+  for (int m = 0; m < kRows; ++m) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVecs; ++v) {
+      const T* y = t.y ? t.y + (row + m) * t.n + column + 16 * v : nullptr;
+      const int64_t lanes = v + 1 == kVecs ? last : 16;
+      sum[m][v] = y ? vload_first(y, lanes) : vset(0.0f);
+    }
+  }
+  for (int64_t k = 0; k < t.r; ++k) {
+    Vec right[kVecs];
+#pragma GCC unroll 4
+    for (int v = 0; v < kVecs; ++v) right[v] = vload(t.right + k * t.right_stride + column + 16 * v);
+#pragma GCC unroll 6
+    for (int m = 0; m < kRows; ++m) {
+      const Vec left = vset(t.u[(row + m) * t.u_stride + k] * t.scale);
+#pragma GCC unroll 4
+      for (int v = 0; v < kVecs; ++v) sum[m][v] = vfma(left, right[v], sum[m][v]);
+    }
+  }
+#pragma GCC unroll 6
+  for (int m = 0; m < kRows; ++m) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVecs; ++v) {
+      vstore_first(t.result + (row + m) * t.n + column + 16 * v, sum[m][v], v + 1 == kVecs ? last : 16);
+    }
+  }
+}
+template <class T, int kRows>
+void up_rows(const LowRankUp<T>& t, int64_t row) {
+  int64_t column = 0;
+  for (; column + 64 <= t.n; column += 64) up_tile<T, kRows, 4>(t, row, column, 16);
+  for (; column < t.n; column += 16)
+    up_tile<T, kRows, 1>(t, row, column, std::min<int64_t>(16, t.n - column));
+}
+/// result [rows, n] = y + scale · u [rows, r] · right [r, n].
+template <class T>
+void low_rank_up(const LowRankUp<T>& t) {
+  int64_t row = 0;
+  for (; row + 6 <= t.rows; row += 6) up_rows<T, 6>(t, row);
+  for (; row < t.rows; ++row) up_rows<T, 1>(t, row);
+}
+
+template <class T, int kRank, int kVecs>
+void outer_tile(const LowRankOuter<T>& t, int64_t k, int64_t column, int64_t first, int64_t last,
+                int64_t lanes) {
+  Vec sum[kRank][kVecs];
+#pragma GCC unroll 8
+  for (int m = 0; m < kRank; ++m) {
+#pragma GCC unroll 3
+    for (int v = 0; v < kVecs; ++v) sum[m][v] = vload(t.result + (k + m) * t.result_stride + column + 16 * v);
+  }
+  for (int64_t row = first; row < last; ++row) {
+    Vec right[kVecs];
+#pragma GCC unroll 3
+    for (int v = 0; v < kVecs; ++v)
+      right[v] = vload_first(t.x + row * t.n + column + 16 * v, v + 1 == kVecs ? lanes : 16);
+#pragma GCC unroll 8
+    for (int m = 0; m < kRank; ++m) {
+      const Vec left = vset(t.u[row * t.u_stride + k + m]);
+#pragma GCC unroll 3
+      for (int v = 0; v < kVecs; ++v) sum[m][v] = vfma(left, right[v], sum[m][v]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int m = 0; m < kRank; ++m) {
+#pragma GCC unroll 3
+    for (int v = 0; v < kVecs; ++v) vstore(t.result + (k + m) * t.result_stride + column + 16 * v, sum[m][v]);
+  }
+}
+template <class T, int kRank>
+void outer_columns(const LowRankOuter<T>& t, int64_t k, int64_t first, int64_t last) {
+  int64_t column = t.first_column;
+  for (; column + 48 <= t.last_column; column += 48) outer_tile<T, kRank, 3>(t, k, column, first, last, 16);
+  for (; column < t.last_column; column += 16) {
+    outer_tile<T, kRank, 1>(t, k, column, first, last, std::min<int64_t>(16, t.last_column - column));
+  }
+}
+/// result [r, n rounded up to 16] += uᵀ x over all rows, for columns [first_column, last_column).
+template <class T>
+void low_rank_outer(const LowRankOuter<T>& t) {
+  // Rows in chunks that stay near while each eight ranks pass over them.
+  for (int64_t first = 0; first < t.rows; first += 64) {
+    const int64_t last = std::min(t.rows, first + 64);
+    int64_t k = 0;
+    for (; k + 8 <= t.r; k += 8) outer_columns<T, 8>(t, k, first, last);
+    for (; k < t.r; ++k) outer_columns<T, 1>(t, k, first, last);
+  }
+}

@@ -1,0 +1,79 @@
+#include "graft/ops/machine_rate.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <ATen/ops/_int_mm.h>
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
+
+#include <chrono>
+#include <limits>
+
+#include "graft/base/error.h"
+#include "graft/ops/frozen_linear.h"
+#include "graft/ops/types.h"
+
+namespace graft::ops {
+namespace {
+
+double seconds_now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+/// The shortest time of several rounds; the machine may be shared.
+template <class Work>
+double shortest(int64_t rounds, const Work& work) {
+  work();
+  double least = std::numeric_limits<double>::infinity();
+  for (int64_t i = 0; i < rounds; ++i) {
+    const double start = seconds_now();
+    work();
+    least = std::min(least, seconds_now() - start);
+  }
+  return least;
+}
+
+}  // namespace
+
+double matrix_rate(at::ScalarType type, const ProductShape& shape, int64_t rounds) {
+  const at::NoGradGuard no_grad;
+  const double operations =
+      2.0 * static_cast<double>(shape.rows) * static_cast<double>(shape.in) * static_cast<double>(shape.out);
+  if (type == at::kChar) {
+    const Tensor x = at::randint(-127, 128, {shape.rows, shape.in}, at::kChar);
+    const Tensor w = at::randint(-127, 128, {shape.out, shape.in}, at::kChar);
+    return operations / shortest(rounds, [&] { return at::_int_mm(x, w.t()); });
+  }
+  if (type != at::kFloat && type != at::kBFloat16)
+    throw InternalError("matrix_rate", "{}: not measured", at::toString(type));
+  const Tensor x = at::randn({shape.rows, shape.in}).to(type), w = at::randn({shape.out, shape.in}).to(type);
+  PackedWeight packed;
+  return operations / shortest(rounds, [&] { return frozen_linear(x, w, {}, packed); });
+}
+
+double read_bandwidth(int64_t rounds) {
+  constexpr int64_t kBytes = int64_t{512} << 20;
+  const Tensor buffer = at::ones({kBytes / 4}, at::kFloat);
+  const Tensor sums = at::zeros({at::get_num_threads()}, at::kFloat);
+  const double time = shortest(rounds, [&] {
+    at::parallel_for(0, kBytes / 4, 1 << 20, [&](int64_t begin, int64_t end) {
+      const float* x = data<float>(buffer);
+      // The largest of the values: memory, not additions, is what this waits for.
+      writable<float>(sums)[at::get_thread_num()] += kernels<float>().highest(x + begin, end - begin);
+    });
+  });
+  return static_cast<double>(kBytes) / time;
+}
+
+void keep_large_buffers() {
+#if defined(__GLIBC__)
+  // The C library takes no mmap threshold above 32 MiB.
+  constexpr int kKeep = 1 << 30;
+  mallopt(M_MMAP_THRESHOLD, 32 << 20);
+  mallopt(M_TRIM_THRESHOLD, kKeep);
+  mallopt(M_TOP_PAD, 64 << 20);
+#endif
+}
+
+}  // namespace graft::ops

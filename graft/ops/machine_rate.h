@@ -1,0 +1,28 @@
+// What this machine can do at best: the limits that a training step is held against.
+#pragma once
+#include <c10/core/ScalarType.h>
+
+#include <cstdint>
+#include <string>
+
+namespace graft::ops {
+
+/// A product [rows, in] × [in, out].
+struct ProductShape {
+  int64_t rows, in, out;
+};
+
+/// Operations a second (2 · rows · in · out a product), the best of `rounds`: float32 and bfloat16 by
+/// frozen_linear's prepacked products, int8 by libtorch's integer product. Errors: InternalError for another
+/// type.
+double matrix_rate(at::ScalarType type, const ProductShape& shape, int64_t rounds = 7);
+
+/// Bytes a second that all threads together read from a buffer larger than the caches, the best of `rounds`.
+double read_bandwidth(int64_t rounds = 5);
+
+/// Values of the allocator's settings that keep large tensors' pages between steps: without, each step asks
+/// the system for its activations and zeroes them anew. Call once, before the first large tensor; does
+/// nothing where the C library has no such setting.
+void keep_large_buffers();
+
+}  // namespace graft::ops
