@@ -59,6 +59,11 @@ Tensor AdapterBuilder::normal(const std::string& key, const std::vector<int64_t>
   return drawn(shape, type_for(model_), [&] { return stream.normal() * standard_deviation; });
 }
 
+int64_t AdapterBuilder::draw_below(const std::string& key, int64_t i, int64_t bound) const {
+  RandomStream stream(seed_, fmt::format("{}.{}", key, i));
+  return static_cast<int64_t>(stream.below(static_cast<uint64_t>(bound)));
+}
+
 Tensor AdapterBuilder::train(const std::string& key, const Tensor& initial) {
   Tensor leaf =
       initial.detach().to(type_for(model_)).clone(at::MemoryFormat::Contiguous).requires_grad_(true);
@@ -94,7 +99,7 @@ void AdapterBuilder::save_module(const std::string& path) {
                     std::count_if(parameters_.begin(), parameters_.end(),
                                   [&](const auto& other) { return other.second == weight->second; }) > 1;
   for (const auto& [name, parameter] : parameters_) {
-    const std::string key = file_key(name);
+    const std::string key = prefix_ + name;
     if (!name.starts_with(path + ".") || adapter_.trained.count(key)) continue;
     if (tied && name == weight->first) {
       const Tensor table = train(key, parameter->base);

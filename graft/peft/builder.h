@@ -29,6 +29,12 @@ class AdapterBuilder {
   Tensor uniform(const std::string& key, const std::vector<int64_t>& shape, double bound) const;
   Tensor normal(const std::string& key, const std::vector<int64_t>& shape, double standard_deviation) const;
 
+  /// The i-th number below `bound` of the stream.
+  int64_t draw_below(const std::string& key, int64_t i, int64_t bound) const;
+
+  /// In front of the keys of modules that are trained whole; file_key's where nothing is said.
+  void set_prefix(const std::string& prefix) { prefix_ = prefix; }
+
   /// → the leaf that is trained and saved as `key`.
   Tensor train(const std::string& key, const Tensor& initial);
   /// The tensor is in the file and not trained.
@@ -71,6 +77,7 @@ class AdapterBuilder {
   uint64_t seed_;
   bool from_file_;
   Adapter adapter_;
+  std::string prefix_ = file_key("");
   std::vector<std::string> saved_;  // paths of the modules that are trained whole
   std::map<std::string, std::shared_ptr<Parameter>> parameters_;  // by every path, tied ones too
 };
