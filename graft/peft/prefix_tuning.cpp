@@ -1,0 +1,70 @@
+#include "graft/peft/prefix_tuning.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include "graft/peft/prompt_config.h"
+#include "graft/peft/soft_prompt.h"
+
+namespace graft {
+namespace {
+
+struct PrefixConfig : PromptConfig {
+  std::optional<int64_t> encoder_hidden_size;
+  bool prefix_projection = false;
+  Json init_weights;
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor& visit) {
+    PromptConfig::fields(self, visit);
+    visit("encoder_hidden_size", self.encoder_hidden_size,
+          "width of the projection; null: as wide as keys are");
+    visit("prefix_projection", self.prefix_projection,
+          "the prefix comes out of a small network while it is trained");
+    visit("init_weights", self.init_weights, "zero: the prefix starts as zeros",
+          only_values({nullptr, "zero"}));
+  }
+};
+
+void fill_zero(AdapterBuilder& builder, const std::string& key) {
+  const at::NoGradGuard no_grad;
+  builder.adapter().trained.at(key).zero_();
+}
+
+PromptSource make_source(AdapterBuilder& builder, const PrefixConfig& config) {
+  const int64_t v = config.num_virtual_tokens, dim = *config.token_dim, width = 2 * *config.num_layers * dim;
+  const bool zero = config.init_weights == Json("zero");
+  const std::string direct = "prompt_embeddings", key = "prompt_encoder.embedding.weight";
+  if (builder.from_file() || !config.prefix_projection) {
+    return PromptSource(
+        builder.train(direct, zero ? builder.zeros({v, width}) : builder.normal(direct, {v, width}, 1)));
+  }
+  const Tensor embedding = builder.train(key, builder.normal(key, {v, dim}, 1));
+  auto encoder = make_mlp(
+      builder, {.name = "transform", .sizes = {dim, *config.encoder_hidden_size, width}, .tanh = true});
+  if (zero) {
+    fill_zero(builder, "prompt_encoder.transform.2.weight");
+    fill_zero(builder, "prompt_encoder.transform.2.bias");
+  }
+  return PromptSource(embedding, std::move(encoder));
+}
+
+Adapter create(const Json& given, Model& model, uint64_t seed) {
+  ConfigSource source(given);
+  auto config = read_method_config<PrefixConfig>(source, kPrefixTuning.peft_type, model);
+  AdapterBuilder builder(kPrefixTuning, source, model, seed);
+  settle_sizes(builder, config, PromptSizes::of(model, true));
+  if (!config.encoder_hidden_size) config.encoder_hidden_size = config.token_dim;
+  builder.config()["encoder_hidden_size"] = *config.encoder_hidden_size;
+  builder.adapter().input = std::make_shared<PrefixPrompt>(make_source(builder, config), *config.num_layers,
+                                                           *config.num_attention_heads);
+  train_prompt_heads(builder, config);
+  save_encoded(builder.adapter());
+  return builder.finish();
+}
+
+}  // namespace
+
+const TuningMethod kPrefixTuning = {"prefix_tuning", "PREFIX_TUNING", create, 5e-3};
+
+}  // namespace graft
