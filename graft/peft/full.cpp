@@ -80,7 +80,7 @@ Adapter create_layer_norm(const Json& config, Model& model, uint64_t) {
 
 // A whole model moves with far smaller steps than a fresh adapter.
 const TuningMethod kFull = {"full", nullptr, create_full, 2e-5};
-const TuningMethod kBitfit = {"bitfit", nullptr, create_bitfit};
-const TuningMethod kLayerNorm = {"layernorm", nullptr, create_layer_norm};
+const TuningMethod kBitfit = {"bitfit", nullptr, create_bitfit, 1e-3};
+const TuningMethod kLayerNorm = {"layernorm", nullptr, create_layer_norm, 1e-3};
 
 }  // namespace graft

@@ -13,7 +13,11 @@
 #include "graft/peft/lokr.h"
 #include "graft/peft/lora.h"
 #include "graft/peft/miss.h"
+#include "graft/peft/multitask_prompt.h"
 #include "graft/peft/oft.h"
+#include "graft/peft/p_tuning.h"
+#include "graft/peft/prefix_tuning.h"
+#include "graft/peft/prompt_tuning.h"
 #include "graft/peft/shira.h"
 #include "graft/peft/trainable_tokens.h"
 #include "graft/peft/vera.h"
@@ -21,9 +25,14 @@
 namespace graft {
 
 const std::vector<TuningMethod>& tuning_methods() {
-  static const std::vector<TuningMethod> methods = {
-      kLora,      kAdaLora, kTrainableTokens, kIa3,  kLnTuning, kVera,      kLoha, kLokr, kOft, kBoft, kHra,
-      kFourierFt, kMiss,    kShira,           kFull, kBitfit,   kLayerNorm, kDid,  kSaid};
+  static const std::vector<TuningMethod> methods = {kLora,    kAdaLora,      kTrainableTokens,
+                                                    kIa3,     kLnTuning,     kVera,
+                                                    kLoha,    kLokr,         kOft,
+                                                    kBoft,    kHra,          kFourierFt,
+                                                    kMiss,    kShira,        kPromptTuning,
+                                                    kPTuning, kPrefixTuning, kMultitaskPrompt,
+                                                    kFull,    kBitfit,       kLayerNorm,
+                                                    kDid,     kSaid};
   return methods;
 }
 

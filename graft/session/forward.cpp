@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "graft/base/error.h"
+#include "graft/peft/multitask_prompt.h"
 #include "graft/session/padded_loss.h"
 
 namespace graft {
@@ -32,6 +33,12 @@ void take_trace(ForwardResult& result, const Trace& trace, const PaddedInputs& i
   result.pooler_output = trace.pooler_output;
 }
 
+/// `task_ids` say whose prompt each sequence gets; only multitask prompts look at them.
+void choose_tasks(const Adapter& adapter, const PaddedInputs& inputs) {
+  const auto prompt = std::dynamic_pointer_cast<MultitaskPrompt>(adapter.input);
+  if (prompt) prompt->set_tasks(inputs.find("task_ids"));
+}
+
 }  // namespace
 
 PaddedInputs padded_inputs(const Model& model, TensorMap tensors, const std::string& where) {
@@ -45,6 +52,7 @@ ForwardResult forward(Model& model, const Adapter* adapter, const PaddedInputs& 
                       const ForwardOptions& options) {
   Batch batch = inputs.batch();
   if (adapter) refresh_stand_ins(*adapter, model);
+  if (adapter) choose_tasks(*adapter, inputs);
   if (adapter && adapter->input) batch = adapter->input->before(model, std::move(batch));
   const bool decoder = inputs.decoder_rows.has_value();
   const Layout& layout = decoder ? batch.decoder_layout : batch.layout;

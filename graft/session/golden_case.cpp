@@ -13,6 +13,7 @@
 #include "graft/generate/generator.h"
 #include "graft/io/safetensors.h"
 #include "graft/ops/adamw.h"
+#include "graft/peft/multitask_prompt.h"
 #include "graft/session/forward.h"
 
 namespace graft {
@@ -60,13 +61,40 @@ struct Subject {
   }
 };
 
+/// A prompt with the network that makes it: its tensors lie beside the adapter, whose file holds only what
+/// comes out.
+Adapter encoded_prompt(const std::filesystem::path& folder, Model& model) {
+  Json config = read_json(folder / "adapter" / "adapter_config.json");
+  const std::string type = config.value("peft_type", "");
+  config.erase("peft_type");
+  for (const TuningMethod& method : tuning_methods()) {
+    if (!method.peft_type || method.peft_type != type) continue;
+    Adapter adapter = method.create(config, model, 0);
+    const TensorMap encoder = read_safetensors(folder / "encoder.safetensors");
+    const TensorMap rest = read_safetensors(folder / "adapter" / "adapter_model.safetensors");
+    const at::NoGradGuard no_grad;
+    for (auto& [key, tensor] : adapter.trained) {
+      const bool inside = key.starts_with("prompt_encoder.");
+      const auto found = inside ? encoder.find(key.substr(15)) : rest.find(key);
+      if (found == (inside ? encoder : rest).end() || found->second.sizes() != tensor.sizes()) {
+        throw DataError(folder.string(), "{} is missing or misshapen, expected it beside the adapter", key);
+      }
+      tensor.copy_(found->second);
+    }
+    return adapter;
+  }
+  throw DataError(folder.string(), "peft_type '{}' is not implemented", type);
+}
+
 Subject open_subject(const std::filesystem::path& folder) {
   Subject subject{folder, read_json(folder / "case.json"), nullptr, nullptr};
   const std::filesystem::path model = folder / ".." / ".." / subject.text("model");
   LoadOptions options;
   options.head = head_of(subject.text("task"));
   subject.model = load_model(Checkpoint::open(model), options);
-  if (std::filesystem::exists(folder / "adapter")) {
+  if (std::filesystem::exists(folder / "encoder.safetensors")) {
+    subject.adapter = std::make_unique<Adapter>(encoded_prompt(folder, *subject.model));
+  } else if (std::filesystem::exists(folder / "adapter")) {
     subject.adapter = std::make_unique<Adapter>(read_adapter(folder / "adapter", *subject.model));
   } else {
     std::string name = subject.text("method");
@@ -106,6 +134,9 @@ void compute_generated(const Subject& subject, int64_t count, TensorMap& out) {
   const Tensor ids = found->second.flatten().to(at::kLong).contiguous();
   const int64_t* begin = ids.const_data_ptr<int64_t>();
   const std::vector<std::vector<int64_t>> prompts = {{begin, begin + ids.numel()}};
+  // The set generates with the second task where there are several.
+  const auto multitask = std::dynamic_pointer_cast<MultitaskPrompt>(subject.adapter->input);
+  if (multitask) multitask->set_tasks(at::ones({1}, at::kLong));
   GenerateConfig config;
   config.max_new_tokens = count;
   const Generator generator(*subject.model, subject.adapter.get(), nullptr);
@@ -147,10 +178,23 @@ class Steps {
   ops::AdamWOptions options_;
 };
 
-Tensor total_loss(const Subject& subject, const PaddedInputs& inputs) {
+/// The task's loss, and what is minimised.
+std::pair<Tensor, Tensor> losses_of(const Subject& subject, const PaddedInputs& inputs) {
   const Tensor loss = forward(*subject.model, subject.adapter.get(), inputs, {}).loss;
   if (!loss.defined()) throw DataError(subject.text("name"), "no labels, expected them for training");
-  return subject.adapter->auxiliary_loss ? loss + subject.adapter->auxiliary_loss() : loss;
+  return {loss, subject.adapter->auxiliary_loss ? loss + subject.adapter->auxiliary_loss() : loss};
+}
+
+/// Which singular triplets AdaLoRA has left, as its file would say.
+void take_kept(const Json& config, TensorMap& out) {
+  const auto pattern = config.find("rank_pattern");
+  if (pattern == config.end() || !pattern->is_object()) return;
+  for (const auto& [key, booleans] : pattern->items()) {
+    if (!booleans.is_array()) continue;
+    std::vector<int64_t> kept;
+    for (const Json& one : booleans) kept.push_back(one == Json(true) ? 1 : 0);
+    out["kept." + key.substr(0, key.find(".lora_E"))] = at::tensor(kept, at::kLong);
+  }
 }
 
 void compute_training(const Subject& subject, TensorMap& out) {
@@ -158,21 +202,31 @@ void compute_training(const Subject& subject, TensorMap& out) {
   const TensorMap trained = trainable(*subject.adapter);
   Steps steps(subject, trained);
   const auto count = static_cast<int64_t>(subject.training("steps"));
+  const bool allocates = subject.text("variant") != "adalora";  // that case trains without allocation
   std::vector<double> losses;
   for (int64_t number = 1; number <= count; ++number) {
     steps.clear_gradients();
-    const Tensor loss = total_loss(subject, inputs);
+    const auto [task_loss, loss] = losses_of(subject, inputs);
     loss.backward();
     losses.push_back(loss.item<double>());
     if (number == 1) {
       out["loss"] = loss.detach();
+      out["loss.task"] = task_loss.detach();
       for (const auto& [key, tensor] : trained) out["grad." + key] = steps.gradient(key).clone();
+      const auto prompt = std::dynamic_pointer_cast<SoftPrompt>(subject.adapter->input);
+      if (prompt && prompt->source().encoded())
+        out["grad.prompt_embeddings"] = prompt->source().last().grad();
     }
     steps.step(number);
-    if (subject.adapter->after_step) subject.adapter->after_step(number);
+    if (allocates && subject.adapter->after_step) subject.adapter->after_step(number);
   }
   out["losses"] = at::tensor(losses, at::kDouble).to(at::kFloat);
   for (const auto& [key, tensor] : trained) out["after." + key] = tensor.detach().clone();
+  const AdapterFile file = adapter_file(*subject.adapter);
+  if (const auto made = file.tensors.find("prompt_embeddings"); made != file.tensors.end()) {
+    out["after.prompt_embeddings"] = made->second.clone();
+  }
+  take_kept(file.config, out);
 }
 
 bool any_starts(const TensorMap& tensors, const std::string& prefix) {
