@@ -178,11 +178,11 @@ Adapter create(const TuningMethod& method, const Json& given, Model& model, uint
 
 }  // namespace
 
-const TuningMethod kDid = {"did", "DID", [](const Json& config, Model& model, uint64_t seed) {
-                             return create(kDid, config, model, seed);
-                           }};
-const TuningMethod kSaid = {"said", "SAID", [](const Json& config, Model& model, uint64_t seed) {
-                              return create(kSaid, config, model, seed);
-                            }};
+const TuningMethod kDid = {
+    "did", "DID",
+    [](const Json& config, Model& model, uint64_t seed) { return create(kDid, config, model, seed); }, 1e-2};
+const TuningMethod kSaid = {
+    "said", "SAID",
+    [](const Json& config, Model& model, uint64_t seed) { return create(kSaid, config, model, seed); }, 1e-2};
 
 }  // namespace graft
