@@ -13,15 +13,16 @@ namespace graft::ops::portable {
 
 constexpr const char* kName = "portable";
 
-// clang-format off: the lanes come first.
-#include "graft/ops/attention_kernels.inl"
-#include "graft/ops/elementwise_kernels.inl"
-#include "graft/ops/gemm_kernels.inl"
-#include "graft/ops/kernel_table.inl"
-#include "graft/ops/low_rank_kernels.inl"
-#include "graft/ops/math_kernels.inl"
-#include "graft/ops/norm_kernels.inl"
+// The lanes come first, the table last.
+// clang-format off
 #include "graft/ops/simd_portable.inl"
+#include "graft/ops/math_kernels.inl"
+#include "graft/ops/gemm_kernels.inl"
+#include "graft/ops/attention_kernels.inl"
+#include "graft/ops/norm_kernels.inl"
+#include "graft/ops/elementwise_kernels.inl"
+#include "graft/ops/low_rank_kernels.inl"
+#include "graft/ops/kernel_table.inl"
 // clang-format on
 
 }  // namespace graft::ops::portable
