@@ -44,8 +44,10 @@ class InternalError : public Error {
       : Error(where, fmt::format(message, std::forward<Args>(args)...), 1) {}
 };
 
-/// The candidates most like `word` (small edit distance, or one containing the other), best first, at most `count`.
-std::vector<std::string> nearest(std::string_view word, const std::vector<std::string>& candidates, size_t count = 3);
+/// The candidates most like `word` (small edit distance, or one containing the other), best first, at most
+/// `count`.
+std::vector<std::string> nearest(std::string_view word, const std::vector<std::string>& candidates,
+                                 size_t count = 3);
 
 /// "; did you mean a, b?" or "" where nothing is near.
 std::string did_you_mean(std::string_view word, const std::vector<std::string>& candidates);

@@ -9,8 +9,8 @@
 //   };
 //   TrainConfig config = read_fields<TrainConfig>(json, "train");   // strict; the path stands in the message
 //
-// Field types: bool, int64_t, double, std::string, std::filesystem::path, Json (taken as it is), std::vector<T>,
-// std::optional<T> (null), Ordered<T> (an object, in its order), and structs with fields.
+// Field types: bool, int64_t, double, std::string, std::filesystem::path, Json (taken as it is),
+// std::vector<T>, std::optional<T> (null), Ordered<T> (an object, in its order), and structs with fields.
 #pragma once
 #include <filesystem>
 #include <optional>
@@ -28,7 +28,8 @@ namespace graft {
 template <class T>
 using Ordered = std::vector<std::pair<std::string, T>>;
 
-/// A check of a number's range, or of a string against the allowed ones; `expected` stands in message and help.
+/// A check of a number's range, or of a string against the allowed ones; `expected` stands in message and
+/// help.
 template <class T>
 struct Check {
   bool (*ok)(const Check&, const T&);
@@ -39,7 +40,8 @@ struct Check {
 
 template <class T>
 Check<T> at_least(T low) {
-  return {[](const Check<T>& c, const T& v) { return v >= c.low; }, low, {}, {}, fmt::format("at least {}", low)};
+  return {
+      [](const Check<T>& c, const T& v) { return v >= c.low; }, low, {}, {}, fmt::format("at least {}", low)};
 }
 template <class T>
 Check<T> above(T low) {
@@ -48,15 +50,21 @@ Check<T> above(T low) {
 /// Both ends included.
 template <class T>
 Check<T> between(T low, T high) {
-  return {[](const Check<T>& c, const T& v) { return v >= c.low && v <= c.high; }, low, high, {},
+  return {[](const Check<T>& c, const T& v) { return v >= c.low && v <= c.high; },
+          low,
+          high,
+          {},
           fmt::format("{} to {}", low, high)};
 }
 Check<std::string> one_of(std::vector<std::string> choices);
 
 template <class T>
-concept HasFields = requires(T& t, int& v) { &T::template fields<T, int>; };
+concept HasFields = requires(T& t, int& v) {
+  &T::template fields<T, int>;
+};
 
-/// Reads single values; `path` is where in the document. Errors: UsageError with path, value and what was expected.
+/// Reads single values; `path` is where in the document. Errors: UsageError with path, value and what was
+/// expected.
 void read_value(const Json& json, bool& out, const std::string& path);
 void read_value(const Json& json, int64_t& out, const std::string& path);
 void read_value(const Json& json, double& out, const std::string& path);
@@ -87,7 +95,8 @@ class FieldReader {
   template <class T>
   void operator()(const char* name, T& value, const char* help, const Check<T>& check) {
     (*this)(name, value, help);
-    if (object_.contains(name) && !check.ok(check, value)) fail_value(object_[name], join(name), check.expected);
+    if (object_.contains(name) && !check.ok(check, value))
+      fail_value(object_[name], join(name), check.expected);
   }
 
   /// Errors: UsageError naming every unknown key, with the nearest known ones.

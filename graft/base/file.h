@@ -13,8 +13,9 @@ namespace graft {
 /// The whole file. Errors: DataError (missing, not readable, a folder).
 std::string read_file(const std::filesystem::path& path);
 
-/// A writer that makes `path` appear whole or not at all: a temporary name beside it, fsync, rename. The destructor of one
-/// that was not committed removes what was written. Errors: DataError with the system's reason (disk full …).
+/// A writer that makes `path` appear whole or not at all: a temporary name beside it, fsync, rename. The
+/// destructor of one that was not committed removes what was written. Errors: DataError with the system's
+/// reason (disk full …).
 class AtomicFile {
  public:
   explicit AtomicFile(const std::filesystem::path& path);
@@ -47,8 +48,8 @@ class MappedFile {
   size_t size_ = 0;
 };
 
-/// A folder that appears whole or not at all: fill `path()`, then commit() renames it to `target` (which an earlier folder of
-/// that name is moved out of the way for). Not committed: removed.
+/// A folder that appears whole or not at all: fill `path()`, then commit() renames it to `target` (which an
+/// earlier folder of that name is moved out of the way for). Not committed: removed.
 class AtomicFolder {
  public:
   explicit AtomicFolder(const std::filesystem::path& target);

@@ -70,7 +70,7 @@ class AlbertBlock : public Module {
         attention_output_.forward(attention_.forward(x, pass), read_rows(x, pass.read), dropout);
     const Tensor fed = ffn_output_.forward(activation_(ffn_.forward(attended, dropout)), dropout);
     const auto norm = [this](const Tensor& y) { return norm_.forward(y); };
-    return norm(attended + output_.forward({attended, fed, norm}, dropout));
+    return norm_.added(output_.forward({attended, fed, norm}, dropout), attended).normed;
   }
 
  private:

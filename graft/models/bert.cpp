@@ -117,7 +117,9 @@ class Bert : public EncoderModel {
 };
 
 std::unique_ptr<Model> create(const Json& config, HeadKind head, int64_t num_labels) {
-  const auto record = read_config<BertConfig>(config);
+  const auto record = read_config<BertConfig>(
+      config, {"pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers", "pooler_size_per_head",
+               "pooler_type"});  // of the original release; nothing reads them
   Bert::Traits traits;
   traits.info = {.model_type = "bert",
                  .hidden_size = record.hidden_size,

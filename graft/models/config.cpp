@@ -124,6 +124,12 @@ int64_t divided(int64_t size, int64_t parts, const char* size_key, const char* p
   return size / parts;
 }
 
+void check_given(const std::optional<int64_t>& size, const char* key) {
+  if (size && (*size < 1 || *size > 2147483647)) {
+    throw DataError("config.json", "{}: {}, expected 1 to 2147483647", key, *size);
+  }
+}
+
 void check_heads(int64_t heads, int64_t kv_heads, int64_t head_dim) {
   if (kv_heads < 1 || kv_heads > heads || heads % kv_heads != 0) {
     throw DataError("config.json", "num_key_value_heads {}, expected a divisor of num_attention_heads {}",

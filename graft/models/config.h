@@ -38,6 +38,8 @@ inline Check<double> eps_check() { return above(0.0); }
 /// hidden / heads. Errors: DataError where it does not divide.
 int64_t divided(int64_t size, int64_t parts, const char* size_key, const char* parts_key);
 
+/// Errors: DataError where an optional size is given and below 1 or above 2^31 - 1.
+void check_given(const std::optional<int64_t>& size, const char* key);
 /// Errors: DataError where heads do not share keys evenly, or a head's dimension is nonsense.
 void check_heads(int64_t heads, int64_t kv_heads, int64_t head_dim);
 

@@ -144,7 +144,7 @@ class DisentangledAttention : public Module {
       const auto rows = [&](const Tensor& y) { return y.narrow(1, begin, length); };
       const Tensor scores = scores_of(rows(q), rows(k), position_keys, position_queries);
       const Tensor weights = dropped(scores.softmax(-1), config_.attention_probs_dropout_prob, dropout);
-      parts.push_back(at::matmul(weights, rows(v)).transpose(0, 1).reshape({length, -1}));
+      parts.push_back(at::matmul(weights, rows(v)).transpose(0, 1).reshape({length, config_.hidden_size}));
     }
     return read_rows(at::cat(parts).to(x.scalar_type()), pass.read);
   }
@@ -157,7 +157,7 @@ class DisentangledAttention : public Module {
   /// [T, hidden] → [H, T, D], float32 or wider: scores are sums of three products.
   Tensor heads(const Tensor& x) const {
     const Tensor wide = x.scalar_type() == at::kDouble ? x : x.to(at::kFloat);
-    return wide.view({x.size(0), config_.num_attention_heads, -1}).transpose(0, 1);
+    return wide.view({-1, config_.num_attention_heads, config_.head_dim()}).transpose(0, 1);
   }
   Tensor project(const Tensor& positions, const Linear* own_map, const Linear& shared,
                  RandomStream* dropout) const {
@@ -398,6 +398,7 @@ void read_position_types(DebertaConfig& record) {
 std::unique_ptr<Model> create(const Json& config, HeadKind head, int64_t num_labels) {
   auto record = read_config<DebertaConfig>(config, {"pooler_hidden_size"});
   read_position_types(record);
+  check_given(record.embedding_size, "embedding_size");
   if (!record.relative_attention) {
     throw DataError("config.json", "relative_attention false is not implemented");
   }

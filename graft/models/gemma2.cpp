@@ -84,7 +84,7 @@ class Gemma2Attention : public Module {
   }
   Tensor forward(const Tensor& x, const LayerPass& pass) const {
     RandomStream* dropout = pass.batch.dropout;
-    const auto split = [&](const Tensor& y) { return y.view({y.size(0), -1, head_dim_}); };
+    const auto split = [&](const Tensor& y) { return y.view({y.size(0), y.size(1) / head_dim_, head_dim_}); };
     const Tensor q = split(q_proj_.forward(pass.query_input(x), dropout));
     const Tensor k = split(k_proj_.forward(x, dropout));
     const Tensor v = split(v_proj_.forward(x, dropout));
@@ -122,9 +122,9 @@ class Gemma2Layer : public Module {
     RandomStream* dropout = pass.batch.dropout;
     const Tensor residual = read_rows(x, pass.read);
     const Tensor attended = post_attention_norm_.forward(attention_.forward(input_norm_.forward(x), pass));
-    const Tensor middle = residual + attention_output_.forward({residual, attended, {}}, dropout);
-    const Tensor fed =
-        post_feedforward_norm_.forward(mlp_.forward(pre_feedforward_norm_.forward(middle), dropout));
+    const Tensor joined = attention_output_.forward({residual, attended, {}}, dropout);
+    const auto [middle, normed] = pre_feedforward_norm_.added(joined, residual);
+    const Tensor fed = post_feedforward_norm_.forward(mlp_.forward(normed, dropout));
     return middle + output_.forward({middle, fed, {}}, dropout);
   }
 

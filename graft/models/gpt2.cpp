@@ -118,8 +118,9 @@ class Gpt2Block : public Module {
     RandomStream* dropout = pass.batch.dropout;
     const Tensor residual = read_rows(x, pass.read);
     const Tensor attended = dropped(attention_.forward(ln_1_.forward(x), pass), dropout_, dropout);
-    const Tensor middle = residual + attention_output_.forward({residual, attended, {}}, dropout);
-    const Tensor fed = dropped(mlp_.forward(ln_2_.forward(middle), dropout), dropout_, dropout);
+    const Tensor joined = attention_output_.forward({residual, attended, {}}, dropout);
+    const auto [middle, normed] = ln_2_.added(joined, residual);
+    const Tensor fed = dropped(mlp_.forward(normed, dropout), dropout_, dropout);
     return middle + output_.forward({middle, fed, {}}, dropout);
   }
 
@@ -190,6 +191,7 @@ std::unique_ptr<Model> create(const Json& config, HeadKind head, int64_t num_lab
       "summary_type",
       "summary_use_proj"};
   const auto record = read_config<Gpt2Config>(config, harmless);
+  check_given(record.n_inner, "n_inner");
   Gpt2::Traits traits;
   traits.info = {.model_type = "gpt2",
                  .hidden_size = record.n_embd,

@@ -161,7 +161,8 @@ class GptNeoxNetwork : public Module {
 std::unique_ptr<Model> create(const Json& config, HeadKind head, int64_t num_labels) {
   auto record =
       read_config<GptNeoxConfig>(config, {"rope_theta", "rope_scaling", "rope_parameters", "rotary_pct",
-                                          "rotary_emb_base", "partial_rotary_factor", "classifier_dropout"});
+                                          "rotary_emb_base", "partial_rotary_factor", "classifier_dropout",
+                                          "attention_probs_dropout_prob", "hidden_dropout_prob"});
   Json rotary = config;
   if (!rotary.contains("rotary_pct")) rotary["rotary_pct"] = 0.25;  // the family's default
   record.rotary = RotaryConfig::read(rotary);

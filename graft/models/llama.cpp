@@ -66,7 +66,7 @@ class LlamaAttention : public Module {
   }
   Tensor forward(const Tensor& x, const LayerPass& pass) const {
     RandomStream* dropout = pass.batch.dropout;
-    const auto split = [&](const Tensor& y) { return y.view({y.size(0), -1, head_dim_}); };
+    const auto split = [&](const Tensor& y) { return y.view({y.size(0), y.size(1) / head_dim_, head_dim_}); };
     const Tensor q = split(q_proj_.forward(pass.query_input(x), dropout));
     const Tensor k = split(k_proj_.forward(x, dropout));
     const Tensor v = split(v_proj_.forward(x, dropout));
@@ -100,8 +100,9 @@ class LlamaLayer : public Module {
     RandomStream* dropout = pass.batch.dropout;
     const Tensor residual = read_rows(x, pass.read);
     const Tensor attended = attention_.forward(input_norm_.forward(x), pass);
-    const Tensor middle = residual + attention_output_.forward({residual, attended, {}}, dropout);
-    const Tensor fed = mlp_.forward(post_attention_norm_.forward(middle), dropout);
+    const Tensor joined = attention_output_.forward({residual, attended, {}}, dropout);
+    const auto [middle, normed] = post_attention_norm_.added(joined, residual);
+    const Tensor fed = mlp_.forward(normed, dropout);
     return middle + output_.forward({middle, fed, {}}, dropout);
   }
 
@@ -141,7 +142,8 @@ class LlamaNetwork : public Module {
 };
 
 std::unique_ptr<Model> create(const Json& config, HeadKind head, int64_t num_labels) {
-  auto record = read_config<LlamaConfig>(config, {"rope_theta", "rope_scaling", "rope_parameters"});
+  auto record = read_config<LlamaConfig>(
+      config, {"rope_theta", "rope_scaling", "rope_parameters", "is_llama_config", "max_sequence_length"});
   check_heads(record.num_attention_heads, record.kv_heads(), record.dim());
   record.rotary = RotaryConfig::read(config);
   DecoderModel<LlamaNetwork>::Traits traits;

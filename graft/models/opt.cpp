@@ -71,7 +71,7 @@ class OptAttention : public Module {
   }
   Tensor forward(const Tensor& x, const LayerPass& pass) const {
     RandomStream* dropout = pass.batch.dropout;
-    const auto split = [&](const Tensor& y) { return y.view({y.size(0), -1, head_dim_}); };
+    const auto split = [&](const Tensor& y) { return y.view({y.size(0), y.size(1) / head_dim_, head_dim_}); };
     const Tensor q = split(q_proj_.forward(pass.query_input(x), dropout));
     const Tensor k = split(k_proj_.forward(x, dropout));
     const Tensor v = split(v_proj_.forward(x, dropout));
@@ -197,6 +197,7 @@ std::unique_ptr<Model> create(const Json& config, HeadKind head, int64_t num_lab
   if (!record.layer_norm_elementwise_affine) {
     throw DataError("config.json", "layer_norm_elementwise_affine false is not implemented");
   }
+  check_given(record.word_embed_proj_dim, "word_embed_proj_dim");
   Opt::Traits traits;
   traits.info = {.model_type = "opt",
                  .hidden_size = record.hidden_size,

@@ -55,7 +55,8 @@ class Phi3Attention : public Module {
         o_proj_(config.num_attention_heads * config.dim(), config.hidden_size, false),
         rotary_(rotary),
         heads_(config.num_attention_heads),
-        kv_heads_(config.kv_heads()) {
+        kv_heads_(config.kv_heads()),
+        head_dim_(config.dim()) {
     settings_.causal = true;
     settings_.window = config.sliding_window.value_or(0);
     settings_.dropout = config.attention_dropout;
@@ -65,7 +66,7 @@ class Phi3Attention : public Module {
   Tensor forward(const Tensor& x, const LayerPass& pass) const {
     RandomStream* dropout = pass.batch.dropout;
     // Query heads, then key heads, then value heads.
-    const Tensor fused = qkv_proj_.forward(x, dropout).view({x.size(0), heads_ + 2 * kv_heads_, -1});
+    const Tensor fused = qkv_proj_.forward(x, dropout).view({-1, heads_ + 2 * kv_heads_, head_dim_});
     const Tensor q = pass.query_input(fused.narrow(1, 0, heads_));
     const Tensor k = fused.narrow(1, heads_, kv_heads_), v = fused.narrow(1, heads_ + kv_heads_, kv_heads_);
     const Projections rotated{rotary_.apply(q, pass.query_positions()),
@@ -76,7 +77,7 @@ class Phi3Attention : public Module {
  private:
   Linear qkv_proj_, o_proj_;
   const Rotary& rotary_;
-  int64_t heads_, kv_heads_;
+  int64_t heads_, kv_heads_, head_dim_;
   AttentionSettings settings_;
 };
 
@@ -91,7 +92,7 @@ class Phi3Mlp : public Module {
   }
   Tensor forward(const Tensor& x, RandomStream* dropout) const {
     const auto halves = gate_up_proj_.forward(x, dropout).chunk(2, 1);
-    return down_proj_.forward(activation_(halves[0]) * halves[1], dropout);
+    return down_proj_.forward(activation_.gated(halves[0], halves[1]), dropout);
   }
 
  private:
@@ -118,9 +119,9 @@ class Phi3Layer : public Module {
     RandomStream* dropout = pass.batch.dropout;
     const Tensor residual = read_rows(x, pass.read);
     const Tensor attended = dropped(attention_.forward(input_norm_.forward(x), pass), dropout_, dropout);
-    const Tensor middle = residual + attention_output_.forward({residual, attended, {}}, dropout);
-    const Tensor fed =
-        dropped(mlp_.forward(post_attention_norm_.forward(middle), dropout), dropout_, dropout);
+    const Tensor joined = attention_output_.forward({residual, attended, {}}, dropout);
+    const auto [middle, normed] = post_attention_norm_.added(joined, residual);
+    const Tensor fed = dropped(mlp_.forward(normed, dropout), dropout_, dropout);
     return middle + output_.forward({middle, fed, {}}, dropout);
   }
 

@@ -82,7 +82,7 @@ class Qwen3Attention : public Module {
   }
   Tensor forward(const Tensor& x, const LayerPass& pass) const {
     RandomStream* dropout = pass.batch.dropout;
-    const auto split = [&](const Tensor& y) { return y.view({y.size(0), -1, head_dim_}); };
+    const auto split = [&](const Tensor& y) { return y.view({y.size(0), y.size(1) / head_dim_, head_dim_}); };
     const Tensor q = q_norm_.forward(split(q_proj_.forward(pass.query_input(x), dropout)));
     const Tensor k = k_norm_.forward(split(k_proj_.forward(x, dropout)));
     const Tensor v = split(v_proj_.forward(x, dropout));
@@ -117,8 +117,9 @@ class Qwen3Layer : public Module {
     RandomStream* dropout = pass.batch.dropout;
     const Tensor residual = read_rows(x, pass.read);
     const Tensor attended = attention_.forward(input_norm_.forward(x), pass);
-    const Tensor middle = residual + attention_output_.forward({residual, attended, {}}, dropout);
-    const Tensor fed = mlp_.forward(post_attention_norm_.forward(middle), dropout);
+    const Tensor joined = attention_output_.forward({residual, attended, {}}, dropout);
+    const auto [middle, normed] = post_attention_norm_.added(joined, residual);
+    const Tensor fed = mlp_.forward(normed, dropout);
     return middle + output_.forward({middle, fed, {}}, dropout);
   }
 

@@ -112,7 +112,8 @@ class T5Attention : public Module {
 
  private:
   Tensor project(const Linear& map, const Tensor& x, const LayerPass& pass) const {
-    return map.forward(x, pass.batch.dropout).view({x.size(0), -1, head_dim_});
+    const Tensor y = map.forward(x, pass.batch.dropout);
+    return y.view({y.size(0), y.size(1) / head_dim_, head_dim_});
   }
   Linear q_, k_, v_, o_;
   std::unique_ptr<Embedding> relative_;
@@ -139,8 +140,8 @@ class T5FeedForward : public Module {
     add("wo", wo_);
   }
   Tensor forward(const Tensor& x, RandomStream* dropout) const {
-    Tensor inner = activation_(wi_.forward(x, dropout));
-    if (wi_1_) inner = inner * wi_1_->forward(x, dropout);
+    const Tensor first = wi_.forward(x, dropout);
+    const Tensor inner = wi_1_ ? activation_.gated(first, wi_1_->forward(x, dropout)) : activation_(first);
     return wo_.forward(dropped(inner, dropout_, dropout), dropout);
   }
 

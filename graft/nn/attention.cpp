@@ -149,7 +149,7 @@ Tensor attend_across(const Projections& projections, const LayerPass& pass, cons
   }
   Tensor y = ops::attention(projections.q, projections.k, projections.v, queries, seen,
                             options_of(settings, pass.batch.dropout));
-  y = y.reshape({y.size(0), -1});
+  y = y.reshape({y.size(0), y.size(1) * y.size(2)});
   return read != nullptr && !read->early ? read_rows(y, read) : y;
 }
 

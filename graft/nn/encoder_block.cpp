@@ -15,7 +15,7 @@ PostNormOutput::PostNormOutput(int64_t in, const EncoderShape& shape)
 Tensor PostNormOutput::forward(const Tensor& x, const Tensor& residual, RandomStream* dropout) const {
   const Tensor output = dropped(dense_.forward(x, dropout), dropout_, dropout);
   const auto norm = [this](const Tensor& y) { return norm_.forward(y); };
-  return norm(residual + Sublayer::forward({residual, output, norm}, dropout));
+  return norm_.added(Sublayer::forward({residual, output, norm}, dropout), residual).normed;
 }
 
 EncoderAttention::EncoderAttention(const EncoderShape& shape)

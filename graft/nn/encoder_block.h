@@ -13,7 +13,7 @@ namespace graft {
 /// Sizes and settings of a block.
 struct EncoderShape {
   int64_t hidden = 0, heads = 0, inner = 0;
-  Activation activation = nullptr;
+  Activation activation;
   double eps = 1e-12, dropout = 0, attention_dropout = 0;
 };
 

@@ -15,8 +15,8 @@ GatedMlp::GatedMlp(const Shape& shape, Activation activation)
 }
 
 Tensor GatedMlp::forward(const Tensor& x, RandomStream* dropout) const {
-  const Tensor gate = activation_(gate_proj_.forward(x, dropout));
-  return down_proj_.forward(gate * up_proj_.forward(x, dropout), dropout);
+  const Tensor gate = gate_proj_.forward(x, dropout), up = up_proj_.forward(x, dropout);
+  return down_proj_.forward(activation_.gated(gate, up), dropout);
 }
 
 }  // namespace graft

@@ -2,8 +2,6 @@
 
 #include <ATen/ATen.h>
 
-#include "graft/ops/norm.h"
-
 namespace graft {
 
 LayerNorm::LayerNorm(int64_t dim, double eps)
@@ -13,15 +11,25 @@ Tensor LayerNorm::forward(const Tensor& x) const {
   return ops::layer_norm(x, weight->value(), bias->value(), eps_);
 }
 
+ops::AddedNorm LayerNorm::added(const Tensor& x, const Tensor& residual) const {
+  return ops::add_layer_norm(x, residual, weight->value(), bias->value(), eps_);
+}
+
 RmsNorm::RmsNorm(int64_t dim, double eps, double offset)
     : weight(add("weight", {dim})), eps_(eps), offset_(offset) {}
 
+Tensor RmsNorm::factor(const Tensor& x) const {
+  if (offset_ == 0) return weight->value();
+  return weight->value().to(x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat) + offset_;
+}
+
 Tensor RmsNorm::forward(const Tensor& x) const {
-  const bool narrow = x.scalar_type() != at::kDouble;
-  const Tensor factor =
-      offset_ == 0 ? weight->value() : weight->value().to(narrow ? at::kFloat : at::kDouble) + offset_;
-  if (x.dim() == 2) return ops::rms_norm(x, factor, eps_);
-  return ops::rms_norm(x.reshape({-1, x.size(-1)}), factor, eps_).view(x.sizes());
+  if (x.dim() == 2) return ops::rms_norm(x, factor(x), eps_);
+  return ops::rms_norm(x.reshape({-1, x.size(-1)}), factor(x), eps_).view(x.sizes());
+}
+
+ops::AddedNorm RmsNorm::added(const Tensor& x, const Tensor& residual) const {
+  return ops::add_rms_norm(x, residual, factor(x), eps_);
 }
 
 }  // namespace graft

@@ -1,6 +1,7 @@
 // Normalisations as modules: their tensors can be trained in place like any other.
 #pragma once
 #include "graft/nn/module.h"
+#include "graft/ops/norm.h"
 
 namespace graft {
 
@@ -9,6 +10,8 @@ class LayerNorm : public Module {
   LayerNorm(int64_t dim, double eps);
   /// x [T, dim] → [T, dim].
   Tensor forward(const Tensor& x) const;
+  /// x + residual, and its norm, in one pass.
+  ops::AddedNorm added(const Tensor& x, const Tensor& residual) const;
 
   std::shared_ptr<Parameter> weight, bias;  // [dim]
 
@@ -22,10 +25,13 @@ class RmsNorm : public Module {
   RmsNorm(int64_t dim, double eps, double offset = 0);
   /// x […, dim] → the same shape.
   Tensor forward(const Tensor& x) const;
+  /// x + residual [T, dim], and its norm, in one pass.
+  ops::AddedNorm added(const Tensor& x, const Tensor& residual) const;
 
   std::shared_ptr<Parameter> weight;  // [dim]
 
  private:
+  Tensor factor(const Tensor& x) const;
   double eps_, offset_;
 };
 

@@ -108,6 +108,24 @@ void expect_ids(Model& model, const std::vector<std::vector<int64_t>>& prompts, 
   for (size_t i = 0; i < prompts.size(); ++i) EXPECT_EQ(Json(ours[i].ids), theirs[i]) << kPrompts[i];
 }
 
+/// As a user's messages where the model has a chat template: without it such a model ends its answer at once.
+std::vector<std::vector<int64_t>> prompts_of(const fs::path& model_folder) {
+  const Tokenizer tokenizer = Tokenizer::open(model_folder);
+  const std::optional<ChatTemplate> chat = ChatTemplate::open(model_folder);
+  std::vector<std::vector<int64_t>> prompts;
+  for (const std::string& prompt : kPrompts) {
+    TextInput input{.text = prompt, .pair = std::nullopt};
+    if (chat) {
+      input.text = chat->render({.messages = {{{"role", "user"}, {"content", prompt}}},
+                                 .tools = nullptr,
+                                 .add_generation_prompt = true});
+      input.add_special_tokens = false;
+    }
+    prompts.push_back(tokenizer.encode(input).ids);
+  }
+  return prompts;
+}
+
 TEST_P(GreedyGeneration, EqualsTransformersAndPeftTokenForToken) {
   GRAFT_NEED(test::shared_dir());
   GRAFT_NEED_PEFT();
@@ -115,10 +133,7 @@ TEST_P(GreedyGeneration, EqualsTransformersAndPeftTokenForToken) {
   const fs::path model_folder = test::shared_dir() / "models" / GetParam();
   const std::unique_ptr<Model> model =
       load_model(Checkpoint::open(model_folder), {.head = HeadKind::causal_lm});
-  const Tokenizer tokenizer = Tokenizer::open(model_folder);
-  std::vector<std::vector<int64_t>> prompts;
-  for (const std::string& prompt : kPrompts)
-    prompts.push_back(tokenizer.encode({.text = prompt, .pair = std::nullopt}).ids);
+  const std::vector<std::vector<int64_t>> prompts = prompts_of(model_folder);
   const Json theirs = ask_transformers(folder, {{"model", model_folder.string()},
                                                 {"prompts", prompts},
                                                 {"max_new_tokens", 64},

@@ -48,9 +48,9 @@ TEST_P(Laws, ReadRowsAreTheRowsOfAll) {
   Batch batch = batch_of(*model, all);
   const Layout layout = result_layout(*model, batch);
   const int64_t last = layout.rows() - 1;
-  const std::vector<Tensor> choices = {layout.first_rows(), layout.last_rows(),
-                                       rows_of({0, 1, layout.offsets[2]}), rows_of({0, 2, last}),
-                                       rows_of({last, 0, last})};
+  const std::vector<Tensor> choices = {
+      layout.first_rows(),   layout.last_rows(),       rows_of({0, 1, layout.offsets[2]}),
+      rows_of({0, 2, last}), rows_of({last, 0, last}), rows_of({})};
   const auto gradient = [&](const Batch& given, const Tensor& rows) {
     Parameter& weight = *model->named_parameters()[3].second;
     weight.stand_in = weight.base.clone().requires_grad_(true);

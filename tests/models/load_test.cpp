@@ -14,7 +14,7 @@ Checkpoint checkpoint_of(size_t index) {
   const auto model = tiny_model(tiny_models()[index]);
   return {"memory", model_config(*model, at::kFloat), model_tensors(*model, at::kFloat)};
 }
-constexpr size_t kBertMlm = 0, kBertSeqcls = 1, kLlama = 2;
+constexpr size_t kBertMlm = 0, kBertSeqcls = 1, kLlama = 2, kGpt2 = 3;
 
 std::string error_of(const std::function<void()>& call) {
   try {
@@ -75,6 +75,7 @@ TEST(Load, WrongSettings) {
   refused(kLlama, "quantization_config", Json{{"bits", 4}}, "quantization_config");
   refused(kBertMlm, "position_embedding_type", "relative_key", "position_embedding_type");
   refused(kBertMlm, "num_attention_heads", 5, "hidden_size 24 does not divide by num_attention_heads 5");
+  refused(kGpt2, "n_inner", -3, "n_inner: -3");
   refused(kBertMlm, "is_decoder", true, "is_decoder = true");
 }
 

@@ -14,12 +14,13 @@ namespace graft::test {
 
 struct MethodRow {
   const char* name;
-  const char* config;    // as in a recipe, JSON
-  bool identity = true;  // a fresh adapter changes nothing
-  bool merges = true;    // there is a merged form
-  bool targets = true;   // acts inside targeted maps
+  const char* config;          // as in a recipe, JSON
+  bool identity = true;        // a fresh adapter changes nothing
+  bool merges = true;          // there is a merged form
+  bool exact_gradient = true;  // not where a part of the value is held fixed (DoRA's norms)
   std::function<int64_t(int64_t in, int64_t out)> count = {};
-  /// Model types (first word of the tiny model's name) that the method has nothing to train in.
+  /// Model types (first word of the tiny model's name) that have nothing to train, or sizes that the row does
+  /// not divide.
   std::vector<std::string> refuses = {};
 };
 

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <set>
 
 #include "graft/base/error.h"
 
@@ -20,17 +21,63 @@ const std::vector<MethodRow>& method_rows() {
       {.name = "lora_bias_all", .config = R"({"name": "lora", "r": 3, "lora_alpha": 7, "bias": "all"})"},
       {.name = "lora_dora",
        .config = R"({"name": "lora", "r": 3, "lora_alpha": 7, "use_dora": true})",
+       .exact_gradient = false,
        .count = [](int64_t in, int64_t out) { return 3 * (in + out) + out; }},
       {.name = "lora_tokens",
        .config = R"({"name": "lora", "r": 3, "lora_alpha": 7, "trainable_token_indices": [2, 5, 17, 60]})"},
-      {.name = "full", .config = R"({"name": "full"})", .targets = false},
+      {.name = "adalora",
+       .config = R"({"name": "adalora", "init_r": 4, "target_r": 2, "lora_alpha": 7, "total_step": 10})",
+       .count = [](int64_t in, int64_t out) { return 4 * (in + out + 1); }},
+      {.name = "ia3", .config = R"({"name": "ia3"})"},
+      {.name = "ln_tuning",
+       .config = R"x({"name": "ln_tuning", "target_modules": ".*([nN]orm|ln_[0-9f])"})x"},
+      {.name = "trainable_tokens",
+       .config = R"({"name": "trainable_tokens", "token_indices": [2, 5, 17, 60]})"},
+      {.name = "vera",
+       .config = R"({"name": "vera", "r": 5, "projection_prng_key": 3})",
+       .count = [](int64_t, int64_t out) { return 5 + out; }},
+      {.name = "loha",
+       .config = R"({"name": "loha", "r": 2, "alpha": 5})",
+       .count = [](int64_t in, int64_t out) { return 4 * (in + out); }},
+      {.name = "lokr", .config = R"({"name": "lokr", "r": 2, "alpha": 5})"},
+      {.name = "lokr_both",
+       .config = R"({"name": "lokr", "r": 1, "alpha": 5, "decompose_both": true, "decompose_factor": 4})"},
+      {.name = "oft",
+       .config = R"({"name": "oft", "oft_block_size": 4})",
+       .count = [](int64_t in, int64_t) { return in / 4 * 6; }},
+      {.name = "oft_exact", .config = R"({"name": "oft", "r": 2, "use_cayley_neumann": false})"},
+      {.name = "boft",
+       .config = R"({"name": "boft", "boft_block_size": 4})",
+       .count = [](int64_t in, int64_t out) { return in * 4 + out; }},
+      {.name = "boft_butterfly",
+       .config = R"({"name": "boft", "boft_block_size": 4, "boft_n_butterfly_factor": 2})",
+       .count = [](int64_t in, int64_t out) { return 2 * in * 4 + out; },
+       .refuses = {"albert"}},
+      {.name = "hra",
+       .config = R"({"name": "hra", "r": 4})",
+       .count = [](int64_t in, int64_t) { return 4 * in; }},
+      {.name = "hra_orthogonal", .config = R"({"name": "hra", "r": 3, "apply_GS": true})", .identity = false},
+      {.name = "fourierft",
+       .config = R"({"name": "fourierft", "n_frequency": 30, "scaling": 20.0})",
+       .identity = false,
+       .count = [](int64_t, int64_t) { return 30; }},
+      {.name = "fourierft_zero",
+       .config = R"({"name": "fourierft", "n_frequency": 30, "init_weights": true})"},
+      {.name = "miss",
+       .config = R"({"name": "miss", "r": 5})",
+       .count = [](int64_t, int64_t out) { return 5 * out; }},
+      {.name = "miss_bat", .config = R"({"name": "miss", "r": 4, "init_weights": "bat"})"},
+      {.name = "miss_mini", .config = R"({"name": "miss", "r": 4, "init_weights": "mini", "mini_r": 4})"},
+      {.name = "shira",
+       .config = R"({"name": "shira", "r": 2, "random_seed": 5})",
+       .count = [](int64_t in, int64_t out) { return 2 * (in + out); }},
+      {.name = "full", .config = R"({"name": "full"})"},
       {.name = "bitfit",
        .config = R"({"name": "bitfit"})",
-       .targets = false,
-       .refuses = {"llama", "t5", "mt5", "mistral", "qwen3", "phi3"}},
-      {.name = "did", .config = R"({"name": "did", "d": 40})", .targets = false},
-      {.name = "said", .config = R"({"name": "said", "d": 90})", .targets = false},
-      {.name = "layernorm", .config = R"({"name": "layernorm"})", .targets = false},
+       .refuses = {"llama", "t5", "mt5", "mistral", "qwen3", "phi3", "gemma2"}},
+      {.name = "did", .config = R"({"name": "did", "d": 40})"},
+      {.name = "said", .config = R"({"name": "said", "d": 90})"},
+      {.name = "layernorm", .config = R"({"name": "layernorm"})"},
   };
   return rows;
 }
@@ -38,10 +85,13 @@ const std::vector<MethodRow>& method_rows() {
 Adapter fresh_adapter(const MethodRow& row, Model& model) {
   Json config = parse_json(row.config, row.name);
   const TuningMethod& method = tuning_method(config.at("name").get<std::string>());
-  if (row.targets && model.info().model_type == "phi3" && !config.contains("target_modules")) {
-    config["target_modules"] = "all-linear";  // PEFT has no default for it
+  try {
+    return method.create(config, model, 11);
+  } catch (const UsageError& error) {
+    if (std::string(error.what()).find("no default for a") == std::string::npos) throw;
+    config["target_modules"] = "all-linear";  // PEFT has no default for this family
+    return method.create(config, model, 11);
   }
-  return method.create(config, model, 11);
 }
 
 void move_tensors(const Adapter& adapter, double noise) {
@@ -67,8 +117,17 @@ Tensor answer(Model& model, const Adapter* adapter, const Batch& batch) {
 
 namespace {
 
+/// Methods on the model's inputs: the reference cases hold them (verify), and these laws do not speak of
+/// them.
+bool acts_on_inputs(const std::string& method) {
+  static const std::set<std::string> names{"prompt_tuning", "p_tuning", "prefix_tuning",
+                                           "multitask_prompt_tuning"};
+  return names.contains(method);
+}
+
 TEST(Methods, EveryRegisteredMethodHasARow) {
   for (const TuningMethod& method : tuning_methods()) {
+    if (acts_on_inputs(method.name)) continue;
     const std::string wanted = std::string("\"name\": \"") + method.name + "\"";
     const auto& rows = method_rows();
     EXPECT_TRUE(std::any_of(rows.begin(), rows.end(), [&](const MethodRow& row) {

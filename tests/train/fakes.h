@@ -87,8 +87,8 @@ class FakeTask : public Task {
   int64_t num_labels() const override { return 1; }
   std::string problem_type() const override { return "regression"; }
   std::vector<Features> features(const std::vector<Example>&) const override { return {}; }
-  TaskBatch collate(const std::vector<Features>& features, const std::vector<int64_t>& indices,
-                    const Model&, int64_t) const override {
+  TaskBatch collate(const std::vector<Features>& features, const std::vector<int64_t>& indices, const Model&,
+                    int64_t) const override {
     TaskBatch batch;
     std::vector<int64_t> ids, lengths;
     std::vector<float> targets;
