@@ -24,6 +24,7 @@ struct Command {
 // Commands are listed here, once.
 const std::vector<Command>& commands() {
   static const std::vector<Command> table = {
+      {"bench", "how near training comes to this machine's limits", define_bench},
       {"eval", "metrics of a split", define_eval},
       {"forward", "plain tensors in and out", define_forward},
       {"generate", "text from a causal language model", define_generate},

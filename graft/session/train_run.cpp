@@ -8,6 +8,7 @@
 #include "graft/base/error.h"
 #include "graft/base/file.h"
 #include "graft/base/log.h"
+#include "graft/ops/machine_rate.h"
 #include "graft/session/dry_run.h"
 #include "graft/session/experiment.h"
 #include "graft/session/interrupt.h"
@@ -234,6 +235,7 @@ class TrainRun {
 }  // namespace
 
 RunReport train_run(const Recipe& recipe, const TrainRunOptions& options) {
+  ops::keep_large_buffers();
   if (recipe.train.threads > 0) at::set_num_threads(static_cast<int>(recipe.train.threads));
   return TrainRun(recipe, options).run();
 }

@@ -1,0 +1,23 @@
+// graft bench: the machine's limits, and how near training comes to them.
+#include "cli/command.h"
+#include "graft/session/bench_run.h"
+
+namespace graft::cli {
+
+Run define_bench(CLI::App& app, const Globals& globals) {
+  auto options = std::make_shared<BenchOptions>();
+  std::string names;
+  for (const std::string& name : bench_works()) names += (names.empty() ? "" : ", ") + name;
+  app.add_option("work", options->works,
+                 "shapes to train with random weights: " + names + "; none: the limits alone");
+  app.add_option("--dtype", options->dtype, "type of the frozen base: float32 or bfloat16");
+  app.add_option("--steps", options->steps, "measured steps a work")->check(CLI::Range(1, 1000));
+  app.add_option("--threads", options->threads, "threads; 0: one a core")->check(CLI::Range(0, 1024));
+  return [options, &globals] {
+    const RunReport report = bench_run(*options);
+    print_result(globals, report.document, report.text);
+    return report.exit_code;
+  };
+}
+
+}  // namespace graft::cli
