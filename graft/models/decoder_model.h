@@ -10,20 +10,22 @@
 
 namespace graft {
 
+/// What differs between decoder families above their networks.
+struct DecoderTraits {
+  ModelInfo info;
+  std::string network;  // the network's name where there is a head ("model")
+  std::vector<Role> roles;
+  bool tied = false;
+  int64_t padding_row = -1;
+  int64_t head_width = 0;  // what the head reads; 0: hidden_size
+  std::string lm_head = "lm_head";
+};
+
 /// A Network has `Tensor forward(const Batch&)` → rows after its last norm, and `Embedding& words()`.
 template <class Network>
 class DecoderModel : public Model {
  public:
-  /// What differs between families.
-  struct Traits {
-    ModelInfo info;
-    std::string network;  // the network's name where there is a head ("model")
-    std::vector<Role> roles;
-    bool tied = false;
-    int64_t padding_row = -1;
-    int64_t head_width = 0;  // what the head reads; 0: hidden_size
-    std::string lm_head = "lm_head";
-  };
+  using Traits = DecoderTraits;
 
   template <class Config>
   DecoderModel(const Config& record, Traits traits, HeadKind kind, int64_t labels)

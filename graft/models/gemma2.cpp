@@ -4,13 +4,10 @@
 
 #include <cmath>
 
-#include "graft/models/config.h"
-#include "graft/models/decoder_model.h"
-#include "graft/nn/attention.h"
+#include "graft/models/rotary_decoder.h"
 #include "graft/nn/gated_mlp.h"
-#include "graft/nn/norm.h"
-#include "graft/nn/rotary.h"
-#include "graft/nn/stack.h"
+#include "graft/nn/rotary_attention.h"
+#include "graft/nn/sublayer.h"
 
 namespace graft {
 namespace {
@@ -63,47 +60,23 @@ struct Gemma2Config {
   }
 };
 
-class Gemma2Attention : public Module {
- public:
-  Gemma2Attention(const Gemma2Config& config, const Rotary& rotary, int64_t layer)
-      : q_proj_(config.hidden_size, config.num_attention_heads * config.dim(), config.attention_bias),
-        k_proj_(config.hidden_size, config.kv_heads() * config.dim(), config.attention_bias),
-        v_proj_(config.hidden_size, config.kv_heads() * config.dim(), config.attention_bias),
-        o_proj_(config.num_attention_heads * config.dim(), config.hidden_size, config.attention_bias),
-        rotary_(rotary),
-        head_dim_(config.dim()) {
-    settings_.causal = true;
-    settings_.window = config.window(layer);
-    settings_.scale = 1 / std::sqrt(static_cast<double>(config.query_pre_attn_scalar));
-    settings_.softcap = config.attn_logit_softcapping.value_or(0);
-    settings_.dropout = config.attention_dropout;
-    add("q_proj", q_proj_);
-    add("k_proj", k_proj_);
-    add("v_proj", v_proj_);
-    add("o_proj", o_proj_);
-  }
-  Tensor forward(const Tensor& x, const LayerPass& pass) const {
-    RandomStream* dropout = pass.batch.dropout;
-    const auto split = [&](const Tensor& y) { return y.view({y.size(0), y.size(1) / head_dim_, head_dim_}); };
-    const Tensor q = split(q_proj_.forward(pass.query_input(x), dropout));
-    const Tensor k = split(k_proj_.forward(x, dropout));
-    const Tensor v = split(v_proj_.forward(x, dropout));
-    const Projections rotated{rotary_.apply(q, pass.query_positions()),
-                              rotary_.apply(k, pass.layout.positions), v};
-    return o_proj_.forward(attend(rotated, pass, settings_), dropout);
-  }
+RotaryAttention::Shape attention_shape(const Gemma2Config& config) {
+  return {config.hidden_size, config.num_attention_heads, config.kv_heads(),
+          config.dim(),       config.attention_bias,      config.attention_bias};
+}
 
- private:
-  Linear q_proj_, k_proj_, v_proj_, o_proj_;
-  const Rotary& rotary_;
-  int64_t head_dim_;
-  AttentionSettings settings_;
-};
+AttentionSettings attention_settings(const Gemma2Config& config, int64_t layer) {
+  return {.causal = true,
+          .window = config.window(layer),
+          .scale = 1 / std::sqrt(static_cast<double>(config.query_pre_attn_scalar)),
+          .softcap = config.attn_logit_softcapping.value_or(0),
+          .dropout = config.attention_dropout};
+}
 
 class Gemma2Layer : public Module {
  public:
   Gemma2Layer(const Gemma2Config& config, const Rotary& rotary, int64_t layer)
-      : attention_(config, rotary, layer),
+      : attention_(attention_shape(config), rotary, attention_settings(config, layer)),
         mlp_({config.hidden_size, config.intermediate_size}, activation(config.hidden_activation)),
         input_norm_(config.hidden_size, config.rms_norm_eps, 1),
         post_attention_norm_(config.hidden_size, config.rms_norm_eps, 1),
@@ -129,7 +102,7 @@ class Gemma2Layer : public Module {
   }
 
  private:
-  Gemma2Attention attention_;
+  RotaryAttention attention_;
   GatedMlp mlp_;
   RmsNorm input_norm_, post_attention_norm_, pre_feedforward_norm_, post_feedforward_norm_;
   Sublayer attention_output_, output_;
@@ -182,35 +155,10 @@ class Gemma2 : public DecoderModel<Gemma2Network> {
 };
 
 std::unique_ptr<Model> create(const Json& config, HeadKind head, int64_t num_labels) {
-  auto record = read_config<Gemma2Config>(
-      config, {"rope_theta", "rope_scaling", "rope_parameters", "hidden_act", "cache_implementation"});
-  check_heads(record.num_attention_heads, record.kv_heads(), record.dim());
+  const auto record = read_rotary_config<Gemma2Config>(config, {"hidden_act", "cache_implementation"});
   check_window(record.sliding_window);
   check_layer_types(record.layer_types, record.num_hidden_layers);
-  record.rotary = RotaryConfig::read(config);
-  Gemma2::Traits traits;
-  traits.info = {.model_type = "gemma2",
-                 .hidden_size = record.hidden_size,
-                 .num_layers = record.num_hidden_layers,
-                 .num_heads = record.num_attention_heads,
-                 .num_kv_heads = record.kv_heads(),
-                 .head_dim = record.dim(),
-                 .vocab_size = record.vocab_size,
-                 .max_positions = record.max_position_embeddings,
-                 .is_decoder = true};
-  traits.network = "model";
-  traits.roles = {{"query", "self_attn.q_proj"},
-                  {"key", "self_attn.k_proj"},
-                  {"value", "self_attn.v_proj"},
-                  {"attention_output", "self_attn.o_proj"},
-                  {"mlp_gate", "mlp.gate_proj"},
-                  {"mlp_up", "mlp.up_proj"},
-                  {"mlp_down", "mlp.down_proj"},
-                  {"word_embedding", "embed_tokens"},
-                  {"head", "lm_head"}};
-  traits.tied = record.tie_word_embeddings;
-  traits.padding_row = record.pad_token_id.value_or(-1);
-  return std::make_unique<Gemma2>(record, traits, head, num_labels);
+  return std::make_unique<Gemma2>(record, rotary_traits("gemma2", record), head, num_labels);
 }
 
 }  // namespace

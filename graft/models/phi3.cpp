@@ -2,14 +2,12 @@
 
 #include <ATen/ATen.h>
 
-#include "graft/models/config.h"
-#include "graft/models/decoder_model.h"
+#include "graft/models/rotary_decoder.h"
 #include "graft/nn/activation.h"
 #include "graft/nn/attention.h"
 #include "graft/nn/dropout.h"
 #include "graft/nn/norm.h"
-#include "graft/nn/rotary.h"
-#include "graft/nn/stack.h"
+#include "graft/nn/sublayer.h"
 
 namespace graft {
 namespace {
@@ -133,61 +131,22 @@ class Phi3Layer : public Module {
   Sublayer attention_output_, output_;
 };
 
-/// Everything below the heads; "model." where there is a head.
-class Phi3Network : public Module {
- public:
-  explicit Phi3Network(const Phi3Config& config)
-      : embed_tokens_(config.vocab_size, config.hidden_size),
-        rotary_(config.rotary, config.dim()),
-        norm_(config.hidden_size, config.rms_norm_eps) {
-    add("embed_tokens", embed_tokens_);
-    for (int64_t i = 0; i < config.num_hidden_layers; ++i) {
-      layers_.push_back(std::make_unique<Phi3Layer>(config, rotary_));
-      add(fmt::format("layers.{}", i), *layers_.back());
-    }
-    add("norm", norm_);
-  }
-  Tensor forward(const Batch& batch) const {
-    rotary_.prepare(batch.layout.positions);
-    const Tensor x = embed_tokens_.inputs(batch.input_ids, batch.embeddings);
-    return run_stack(layers_, x, batch, [this](const Tensor& y) { return norm_.forward(y); });
-  }
-  Embedding& words() { return embed_tokens_; }
-
- private:
-  Embedding embed_tokens_;
-  Rotary rotary_;
-  std::vector<std::unique_ptr<Phi3Layer>> layers_;
-  RmsNorm norm_;
-};
+std::unique_ptr<Phi3Layer> make_block(const Phi3Config& config, const Rotary& rotary, int64_t) {
+  return std::make_unique<Phi3Layer>(config, rotary);
+}
 
 std::unique_ptr<Model> create(const Json& config, HeadKind head, int64_t num_labels) {
-  auto record = read_config<Phi3Config>(
-      config, {"rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor",
-               "original_max_position_embeddings", "embd_pdrop"});
-  check_heads(record.num_attention_heads, record.kv_heads(), record.dim());
+  const auto record = read_rotary_config<Phi3Config>(
+      config, {"partial_rotary_factor", "original_max_position_embeddings", "embd_pdrop"});
   check_window(record.sliding_window);
-  record.rotary = RotaryConfig::read(config);
-  DecoderModel<Phi3Network>::Traits traits;
-  traits.info = {.model_type = "phi3",
-                 .hidden_size = record.hidden_size,
-                 .num_layers = record.num_hidden_layers,
-                 .num_heads = record.num_attention_heads,
-                 .num_kv_heads = record.kv_heads(),
-                 .head_dim = record.dim(),
-                 .vocab_size = record.vocab_size,
-                 .max_positions = record.max_position_embeddings,
-                 .is_decoder = true};
-  traits.network = "model";
+  DecoderTraits traits = rotary_traits("phi3", record);
   traits.roles = {{"query_key_value", "self_attn.qkv_proj"},
                   {"attention_output", "self_attn.o_proj"},
                   {"mlp_up", "mlp.gate_up_proj"},
                   {"mlp_down", "mlp.down_proj"},
                   {"word_embedding", "embed_tokens"},
                   {"head", "lm_head"}};
-  traits.tied = record.tie_word_embeddings;
-  traits.padding_row = record.pad_token_id.value_or(-1);
-  return std::make_unique<DecoderModel<Phi3Network>>(record, traits, head, num_labels);
+  return std::make_unique<DecoderModel<RotaryStack<Phi3Layer>>>(record, traits, head, num_labels);
 }
 
 }  // namespace

@@ -1,14 +1,8 @@
 #include "graft/models/qwen2.h"
 
-#include <ATen/ATen.h>
-
-#include "graft/models/config.h"
-#include "graft/models/decoder_model.h"
-#include "graft/nn/attention.h"
-#include "graft/nn/gated_mlp.h"
-#include "graft/nn/norm.h"
-#include "graft/nn/rotary.h"
-#include "graft/nn/stack.h"
+#include "graft/models/rotary_decoder.h"
+#include "graft/nn/gated_block.h"
+#include "graft/nn/rotary_attention.h"
 
 namespace graft {
 namespace {
@@ -58,129 +52,24 @@ struct Qwen2Config {
   }
 };
 
-class Qwen2Attention : public Module {
- public:
-  Qwen2Attention(const Qwen2Config& config, const Rotary& rotary, int64_t layer)
-      : q_proj_(config.hidden_size, config.num_attention_heads * config.dim(), true),
-        k_proj_(config.hidden_size, config.kv_heads() * config.dim(), true),
-        v_proj_(config.hidden_size, config.kv_heads() * config.dim(), true),
-        o_proj_(config.num_attention_heads * config.dim(), config.hidden_size, false),
-        rotary_(rotary),
-        head_dim_(config.dim()) {
-    settings_.causal = true;
-    settings_.window = config.window(layer);
-    settings_.dropout = config.attention_dropout;
-    add("q_proj", q_proj_);
-    add("k_proj", k_proj_);
-    add("v_proj", v_proj_);
-    add("o_proj", o_proj_);
-  }
-  Tensor forward(const Tensor& x, const LayerPass& pass) const {
-    RandomStream* dropout = pass.batch.dropout;
-    const auto split = [&](const Tensor& y) { return y.view({y.size(0), y.size(1) / head_dim_, head_dim_}); };
-    const Tensor q = split(q_proj_.forward(pass.query_input(x), dropout));
-    const Tensor k = split(k_proj_.forward(x, dropout));
-    const Tensor v = split(v_proj_.forward(x, dropout));
-    const Projections rotated{rotary_.apply(q, pass.query_positions()),
-                              rotary_.apply(k, pass.layout.positions), v};
-    return o_proj_.forward(attend(rotated, pass, settings_), dropout);
-  }
+using Block = GatedBlock<RotaryAttention>;
 
- private:
-  Linear q_proj_, k_proj_, v_proj_, o_proj_;
-  const Rotary& rotary_;
-  int64_t head_dim_;
-  AttentionSettings settings_;
-};
-
-class Qwen2Layer : public Module {
- public:
-  Qwen2Layer(const Qwen2Config& config, const Rotary& rotary, int64_t layer)
-      : attention_(config, rotary, layer),
-        mlp_({config.hidden_size, config.intermediate_size}, activation(config.hidden_act)),
-        input_norm_(config.hidden_size, config.rms_norm_eps),
-        post_attention_norm_(config.hidden_size, config.rms_norm_eps) {
-    add("self_attn", attention_);
-    add("mlp", mlp_);
-    add("input_layernorm", input_norm_);
-    add("post_attention_layernorm", post_attention_norm_);
-    add("attention_adapters", attention_output_);
-    add("output_adapters", output_);
-  }
-  Tensor forward(const Tensor& x, const LayerPass& pass) const {
-    RandomStream* dropout = pass.batch.dropout;
-    const Tensor residual = read_rows(x, pass.read);
-    const Tensor attended = attention_.forward(input_norm_.forward(x), pass);
-    const Tensor joined = attention_output_.forward({residual, attended, {}}, dropout);
-    const auto [middle, normed] = post_attention_norm_.added(joined, residual);
-    const Tensor fed = mlp_.forward(normed, dropout);
-    return middle + output_.forward({middle, fed, {}}, dropout);
-  }
-
- private:
-  Qwen2Attention attention_;
-  GatedMlp mlp_;
-  RmsNorm input_norm_, post_attention_norm_;
-  Sublayer attention_output_, output_;
-};
-
-/// Everything below the heads; "model." where there is a head.
-class Qwen2Network : public Module {
- public:
-  explicit Qwen2Network(const Qwen2Config& config)
-      : embed_tokens_(config.vocab_size, config.hidden_size),
-        rotary_(config.rotary, config.dim()),
-        norm_(config.hidden_size, config.rms_norm_eps) {
-    add("embed_tokens", embed_tokens_);
-    for (int64_t i = 0; i < config.num_hidden_layers; ++i) {
-      layers_.push_back(std::make_unique<Qwen2Layer>(config, rotary_, i));
-      add(fmt::format("layers.{}", i), *layers_.back());
-    }
-    add("norm", norm_);
-  }
-  Tensor forward(const Batch& batch) const {
-    rotary_.prepare(batch.layout.positions);
-    const Tensor x = embed_tokens_.inputs(batch.input_ids, batch.embeddings);
-    return run_stack(layers_, x, batch, [this](const Tensor& y) { return norm_.forward(y); });
-  }
-  Embedding& words() { return embed_tokens_; }
-
- private:
-  Embedding embed_tokens_;
-  Rotary rotary_;
-  std::vector<std::unique_ptr<Qwen2Layer>> layers_;
-  RmsNorm norm_;
-};
+std::unique_ptr<Block> make_block(const Qwen2Config& config, const Rotary& rotary, int64_t layer) {
+  const RotaryAttention::Shape attention{
+      config.hidden_size, config.num_attention_heads, config.kv_heads(), config.dim(), true, false};
+  const AttentionSettings settings{
+      .causal = true, .window = config.window(layer), .dropout = config.attention_dropout};
+  const Block::Shape shape{
+      {config.hidden_size, config.intermediate_size}, activation(config.hidden_act), config.rms_norm_eps};
+  return std::make_unique<Block>(shape, attention, rotary, settings);
+}
 
 std::unique_ptr<Model> create(const Json& config, HeadKind head, int64_t num_labels) {
-  auto record = read_config<Qwen2Config>(config, {"rope_theta", "rope_scaling", "rope_parameters"});
-  check_heads(record.num_attention_heads, record.kv_heads(), record.dim());
+  const auto record = read_rotary_config<Qwen2Config>(config);
   check_window(record.sliding_window);
   check_layer_types(record.layer_types, record.num_hidden_layers);
-  record.rotary = RotaryConfig::read(config);
-  DecoderModel<Qwen2Network>::Traits traits;
-  traits.info = {.model_type = "qwen2",
-                 .hidden_size = record.hidden_size,
-                 .num_layers = record.num_hidden_layers,
-                 .num_heads = record.num_attention_heads,
-                 .num_kv_heads = record.kv_heads(),
-                 .head_dim = record.dim(),
-                 .vocab_size = record.vocab_size,
-                 .max_positions = record.max_position_embeddings,
-                 .is_decoder = true};
-  traits.network = "model";
-  traits.roles = {{"query", "self_attn.q_proj"},
-                  {"key", "self_attn.k_proj"},
-                  {"value", "self_attn.v_proj"},
-                  {"attention_output", "self_attn.o_proj"},
-                  {"mlp_gate", "mlp.gate_proj"},
-                  {"mlp_up", "mlp.up_proj"},
-                  {"mlp_down", "mlp.down_proj"},
-                  {"word_embedding", "embed_tokens"},
-                  {"head", "lm_head"}};
-  traits.tied = record.tie_word_embeddings;
-  traits.padding_row = record.pad_token_id.value_or(-1);
-  return std::make_unique<DecoderModel<Qwen2Network>>(record, traits, head, num_labels);
+  return std::make_unique<DecoderModel<RotaryStack<Block>>>(record, rotary_traits("qwen2", record), head,
+                                                            num_labels);
 }
 
 }  // namespace

@@ -2,13 +2,9 @@
 
 #include <ATen/ATen.h>
 
-#include "graft/models/config.h"
-#include "graft/models/decoder_model.h"
-#include "graft/nn/attention.h"
-#include "graft/nn/gated_mlp.h"
-#include "graft/nn/norm.h"
-#include "graft/nn/rotary.h"
-#include "graft/nn/stack.h"
+#include "graft/models/rotary_decoder.h"
+#include "graft/nn/gated_block.h"
+#include "graft/nn/linear.h"
 
 namespace graft {
 namespace {
@@ -99,94 +95,20 @@ class Qwen3Attention : public Module {
   AttentionSettings settings_;
 };
 
-class Qwen3Layer : public Module {
- public:
-  Qwen3Layer(const Qwen3Config& config, const Rotary& rotary, int64_t layer)
-      : attention_(config, rotary, layer),
-        mlp_({config.hidden_size, config.intermediate_size}, activation(config.hidden_act)),
-        input_norm_(config.hidden_size, config.rms_norm_eps),
-        post_attention_norm_(config.hidden_size, config.rms_norm_eps) {
-    add("self_attn", attention_);
-    add("mlp", mlp_);
-    add("input_layernorm", input_norm_);
-    add("post_attention_layernorm", post_attention_norm_);
-    add("attention_adapters", attention_output_);
-    add("output_adapters", output_);
-  }
-  Tensor forward(const Tensor& x, const LayerPass& pass) const {
-    RandomStream* dropout = pass.batch.dropout;
-    const Tensor residual = read_rows(x, pass.read);
-    const Tensor attended = attention_.forward(input_norm_.forward(x), pass);
-    const Tensor joined = attention_output_.forward({residual, attended, {}}, dropout);
-    const auto [middle, normed] = post_attention_norm_.added(joined, residual);
-    const Tensor fed = mlp_.forward(normed, dropout);
-    return middle + output_.forward({middle, fed, {}}, dropout);
-  }
+using Block = GatedBlock<Qwen3Attention>;
 
- private:
-  Qwen3Attention attention_;
-  GatedMlp mlp_;
-  RmsNorm input_norm_, post_attention_norm_;
-  Sublayer attention_output_, output_;
-};
-
-/// Everything below the heads; "model." where there is a head.
-class Qwen3Network : public Module {
- public:
-  explicit Qwen3Network(const Qwen3Config& config)
-      : embed_tokens_(config.vocab_size, config.hidden_size),
-        rotary_(config.rotary, config.dim()),
-        norm_(config.hidden_size, config.rms_norm_eps) {
-    add("embed_tokens", embed_tokens_);
-    for (int64_t i = 0; i < config.num_hidden_layers; ++i) {
-      layers_.push_back(std::make_unique<Qwen3Layer>(config, rotary_, i));
-      add(fmt::format("layers.{}", i), *layers_.back());
-    }
-    add("norm", norm_);
-  }
-  Tensor forward(const Batch& batch) const {
-    rotary_.prepare(batch.layout.positions);
-    const Tensor x = embed_tokens_.inputs(batch.input_ids, batch.embeddings);
-    return run_stack(layers_, x, batch, [this](const Tensor& y) { return norm_.forward(y); });
-  }
-  Embedding& words() { return embed_tokens_; }
-
- private:
-  Embedding embed_tokens_;
-  Rotary rotary_;
-  std::vector<std::unique_ptr<Qwen3Layer>> layers_;
-  RmsNorm norm_;
-};
+std::unique_ptr<Block> make_block(const Qwen3Config& config, const Rotary& rotary, int64_t layer) {
+  const Block::Shape shape{
+      {config.hidden_size, config.intermediate_size}, activation(config.hidden_act), config.rms_norm_eps};
+  return std::make_unique<Block>(shape, config, rotary, layer);
+}
 
 std::unique_ptr<Model> create(const Json& config, HeadKind head, int64_t num_labels) {
-  auto record = read_config<Qwen3Config>(config, {"rope_theta", "rope_scaling", "rope_parameters"});
-  check_heads(record.num_attention_heads, record.kv_heads(), record.dim());
+  const auto record = read_rotary_config<Qwen3Config>(config);
   check_window(record.sliding_window);
   check_layer_types(record.layer_types, record.num_hidden_layers);
-  record.rotary = RotaryConfig::read(config);
-  DecoderModel<Qwen3Network>::Traits traits;
-  traits.info = {.model_type = "qwen3",
-                 .hidden_size = record.hidden_size,
-                 .num_layers = record.num_hidden_layers,
-                 .num_heads = record.num_attention_heads,
-                 .num_kv_heads = record.kv_heads(),
-                 .head_dim = record.dim(),
-                 .vocab_size = record.vocab_size,
-                 .max_positions = record.max_position_embeddings,
-                 .is_decoder = true};
-  traits.network = "model";
-  traits.roles = {{"query", "self_attn.q_proj"},
-                  {"key", "self_attn.k_proj"},
-                  {"value", "self_attn.v_proj"},
-                  {"attention_output", "self_attn.o_proj"},
-                  {"mlp_gate", "mlp.gate_proj"},
-                  {"mlp_up", "mlp.up_proj"},
-                  {"mlp_down", "mlp.down_proj"},
-                  {"word_embedding", "embed_tokens"},
-                  {"head", "lm_head"}};
-  traits.tied = record.tie_word_embeddings;
-  traits.padding_row = record.pad_token_id.value_or(-1);
-  return std::make_unique<DecoderModel<Qwen3Network>>(record, traits, head, num_labels);
+  return std::make_unique<DecoderModel<RotaryStack<Block>>>(record, rotary_traits("qwen3", record), head,
+                                                            num_labels);
 }
 
 }  // namespace

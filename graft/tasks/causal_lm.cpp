@@ -24,7 +24,7 @@ struct CausalLmConfig {
   }
 };
 
-class CausalLm : public Task {
+class CausalLm : public TokenTask {
  public:
   CausalLm(CausalLmConfig config, const TaskSetup& setup)
       : config_(std::move(config)),
@@ -35,9 +35,6 @@ class CausalLm : public Task {
   }
 
   HeadKind head() const override { return HeadKind::causal_lm; }
-  std::vector<std::string> label_names() const override { return {}; }
-  int64_t num_labels() const override { return 0; }
-  std::string problem_type() const override { return ""; }
 
   std::vector<Features> features(const std::vector<Example>& examples) const override {
     std::vector<TextInput> inputs;
@@ -59,25 +56,10 @@ class CausalLm : public Task {
 
   TaskBatch collate(const std::vector<Features>& features, const std::vector<int64_t>& indices, const Model&,
                     int64_t) const override {
-    TaskBatch out = pack(features, indices);
-    std::vector<int64_t> labels;
-    for (const int64_t index : indices) {
-      const auto& ids = features[static_cast<size_t>(index)].input_ids;
-      labels.insert(labels.end(), ids.begin(), ids.end());
-    }
-    set_token_labels(out, labels, Prediction::next);
-    return out;
+    return next_token_batch(features, indices, &Features::input_ids);
   }
 
-  Result evaluate(Model& model, const Batch& prepared, const TaskBatch& batch) const override {
-    return token_loss(model, prepared, batch);
-  }
-  std::unique_ptr<Metrics> metrics() const override { return token_metrics(); }
-  std::vector<std::string> metric_names() const override { return token_metric_names(); }
   std::string default_metric() const override { return "perplexity"; }
-  bool larger_is_better(const std::string& metric) const override {
-    return token_metric_is_larger_better(metric);
-  }
   Json config() const override { return write_fields(config_); }
 
  private:

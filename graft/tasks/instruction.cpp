@@ -51,7 +51,7 @@ struct Rendered {
   Ranges answers;
 };
 
-class InstructionTask : public Task {
+class InstructionTask : public TokenTask {
  public:
   InstructionTask(InstructionConfig config, const TaskSetup& setup)
       : config_(std::move(config)),
@@ -62,9 +62,6 @@ class InstructionTask : public Task {
         max_length_(length_limit(config_.max_length, setup.max_positions)) {}
 
   HeadKind head() const override { return HeadKind::causal_lm; }
-  std::vector<std::string> label_names() const override { return {}; }
-  int64_t num_labels() const override { return 0; }
-  std::string problem_type() const override { return ""; }
 
   std::vector<Features> features(const std::vector<Example>& examples) const override {
     std::vector<TextInput> inputs;
@@ -95,25 +92,10 @@ class InstructionTask : public Task {
 
   TaskBatch collate(const std::vector<Features>& features, const std::vector<int64_t>& indices, const Model&,
                     int64_t) const override {
-    TaskBatch out = pack(features, indices);
-    std::vector<int64_t> labels;
-    for (const int64_t index : indices) {
-      const auto& one = features[static_cast<size_t>(index)].labels;
-      labels.insert(labels.end(), one.begin(), one.end());
-    }
-    set_token_labels(out, labels, Prediction::next);
-    return out;
+    return next_token_batch(features, indices, &Features::labels);
   }
 
-  Result evaluate(Model& model, const Batch& prepared, const TaskBatch& batch) const override {
-    return token_loss(model, prepared, batch);
-  }
-  std::unique_ptr<Metrics> metrics() const override { return token_metrics(); }
-  std::vector<std::string> metric_names() const override { return token_metric_names(); }
   std::string default_metric() const override { return "loss"; }
-  bool larger_is_better(const std::string& metric) const override {
-    return token_metric_is_larger_better(metric);
-  }
   Json config() const override { return write_fields(config_); }
 
  private:

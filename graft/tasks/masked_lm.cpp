@@ -33,7 +33,7 @@ struct MaskedLmConfig {
   }
 };
 
-class MaskedLm : public Task {
+class MaskedLm : public TokenTask {
  public:
   MaskedLm(MaskedLmConfig config, const TaskSetup& setup)
       : config_(std::move(config)),
@@ -55,9 +55,6 @@ class MaskedLm : public Task {
   }
 
   HeadKind head() const override { return HeadKind::masked_lm; }
-  std::vector<std::string> label_names() const override { return {}; }
-  int64_t num_labels() const override { return 0; }
-  std::string problem_type() const override { return ""; }
 
   std::vector<Features> features(const std::vector<Example>& examples) const override {
     std::vector<TextInput> inputs;
@@ -97,15 +94,7 @@ class MaskedLm : public Task {
     return out;
   }
 
-  Result evaluate(Model& model, const Batch& prepared, const TaskBatch& batch) const override {
-    return token_loss(model, prepared, batch);
-  }
-  std::unique_ptr<Metrics> metrics() const override { return token_metrics(); }
-  std::vector<std::string> metric_names() const override { return token_metric_names(); }
   std::string default_metric() const override { return "perplexity"; }
-  bool larger_is_better(const std::string& metric) const override {
-    return token_metric_is_larger_better(metric);
-  }
   Json config() const override { return write_fields(config_); }
 
  private:

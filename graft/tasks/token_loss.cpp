@@ -7,6 +7,7 @@
 
 #include "graft/base/error.h"
 #include "graft/ops/cross_entropy.h"
+#include "graft/tasks/packing.h"
 
 namespace graft {
 namespace {
@@ -54,6 +55,18 @@ void set_token_labels(TaskBatch& batch, const std::vector<int64_t>& labels, Pred
   batch.batch.rows = at::tensor(rows, at::kLong);
   batch.labels = at::tensor(targets, at::kLong);
   batch.label_units = static_cast<int64_t>(targets.size());
+}
+
+TaskBatch next_token_batch(const std::vector<Features>& features, const std::vector<int64_t>& indices,
+                           std::vector<int64_t> Features::*labels) {
+  TaskBatch out = pack(features, indices);
+  std::vector<int64_t> all;
+  for (const int64_t index : indices) {
+    const auto& one = features[static_cast<size_t>(index)].*labels;
+    all.insert(all.end(), one.begin(), one.end());
+  }
+  set_token_labels(out, all, Prediction::next);
+  return out;
 }
 
 Task::Result token_loss(Model& model, const Batch& prepared, const TaskBatch& batch) {

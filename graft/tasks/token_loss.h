@@ -26,4 +26,25 @@ std::vector<std::string> token_metric_names();
 /// Perplexity is the only one of them that is better when smaller.
 bool token_metric_is_larger_better(const std::string& metric);
 
+/// What every task with a head over the vocabulary answers alike: no classes, this loss, these metrics.
+class TokenTask : public Task {
+ public:
+  std::vector<std::string> label_names() const override { return {}; }
+  int64_t num_labels() const override { return 0; }
+  std::string problem_type() const override { return ""; }
+  Result evaluate(Model& model, const Batch& prepared, const TaskBatch& batch) const override {
+    return token_loss(model, prepared, batch);
+  }
+  std::unique_ptr<Metrics> metrics() const override { return token_metrics(); }
+  std::vector<std::string> metric_names() const override { return token_metric_names(); }
+  bool larger_is_better(const std::string& metric) const override {
+    return token_metric_is_larger_better(metric);
+  }
+};
+
+/// Packs `features[i]` for i in `indices`, each row's label read from the row before it; `labels`: where a
+/// sequence's labels stand (its own ids for plain text).
+TaskBatch next_token_batch(const std::vector<Features>& features, const std::vector<int64_t>& indices,
+                           std::vector<int64_t> Features::*labels);
+
 }  // namespace graft
