@@ -1,5 +1,6 @@
 // The block of LLaMA and its kin: a norm before each part, the parts' outputs added to the stream.
 #pragma once
+#include <ATen/TensorOperators.h>
 #include <utility>
 
 #include "graft/nn/attention.h"
