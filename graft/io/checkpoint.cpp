@@ -7,6 +7,7 @@
 #include "graft/base/error.h"
 #include "graft/base/file.h"
 #include "graft/io/safetensors.h"
+#include "graft/io/tensor_stream.h"
 
 namespace graft {
 namespace {
@@ -86,32 +87,33 @@ TensorMap read_shards(const fs::path& folder) {
 using Shard = std::vector<std::string>;
 
 /// Names in order, cut where a file would pass `limit` bytes (at least one tensor a file).
-std::vector<Shard> split(const TensorMap& tensors, int64_t limit) {
+std::vector<Shard> split(const TensorSpecs& specs, int64_t limit) {
   std::vector<Shard> shards(1);
   size_t bytes = 0;
-  for (const auto& [name, tensor] : tensors) {
-    if (!shards.back().empty() && bytes + tensor.nbytes() > static_cast<size_t>(limit)) {
+  for (const auto& [name, spec] : specs) {
+    if (!shards.back().empty() && bytes + spec.bytes() > static_cast<size_t>(limit)) {
       shards.emplace_back();
       bytes = 0;
     }
     shards.back().push_back(name);
-    bytes += tensor.nbytes();
+    bytes += spec.bytes();
   }
   return shards;
 }
 
-void write_shards(const fs::path& folder, const TensorMap& tensors, const std::vector<Shard>& shards) {
+void write_shards(const fs::path& folder, const TensorSpecs& specs, const TensorSource& source,
+                  const std::vector<Shard>& shards) {
   Json weight_map = Json::object();
   size_t total = 0;
   for (size_t i = 0; i < shards.size(); ++i) {
     const std::string file = fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
-    TensorMap part;
+    TensorSpecs part;
     for (const std::string& name : shards[i]) {
-      part.emplace(name, tensors.at(name));
-      total += tensors.at(name).nbytes();
+      part.emplace(name, specs.at(name));
+      total += specs.at(name).bytes();
       weight_map.get_ref<Json::object_t&>().emplace_back(name, file);
     }
-    write_safetensors(folder / file, part);
+    stream_safetensors(folder / file, part, source);
   }
   const Json index = {{"metadata", {{"total_size", total}}}, {"weight_map", weight_map}};
   write_file(folder / kIndex, to_pretty_json(index) + "\n");
@@ -145,18 +147,24 @@ Checkpoint Checkpoint::open(const fs::path& folder) {
   return out;
 }
 
-void write_checkpoint(const fs::path& folder, const Json& config, const TensorMap& tensors,
-                      int64_t shard_bytes) {
+void stream_checkpoint(const fs::path& folder, const Json& config, const TensorSpecs& specs,
+                       const TensorSource& source, int64_t shard_bytes) {
   write_file(folder / "config.json", to_pretty_json(config) + "\n");
-  const std::vector<Shard> shards = split(tensors, shard_bytes);
+  const std::vector<Shard> shards = split(specs, shard_bytes);
   // Readers take one form before the other: what an earlier writing left of the other form goes away.
   if (shards.size() == 1) {
-    write_safetensors(folder / kWhole, tensors);
+    stream_safetensors(folder / kWhole, specs, source);
     fs::remove(folder / kIndex);
   } else {
-    write_shards(folder, tensors, shards);
+    write_shards(folder, specs, source, shards);
     fs::remove(folder / kWhole);
   }
+}
+
+void write_checkpoint(const fs::path& folder, const Json& config, const TensorMap& tensors,
+                      int64_t shard_bytes) {
+  const auto source = [&](const std::string& name) { return tensors.at(name); };
+  stream_checkpoint(folder, config, specs_of(tensors), source, shard_bytes);
 }
 
 void copy_text_files(const fs::path& from, const fs::path& to) {

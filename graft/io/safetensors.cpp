@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "graft/base/error.h"
+#include "graft/io/tensor_stream.h"
 
 namespace graft {
 namespace {
@@ -181,26 +182,25 @@ class HeaderReader {
 /// Names as the format's own writer escapes them.
 std::string quoted(const std::string& text) { return Json(text).dump(); }
 
-std::vector<const TensorMap::value_type*> file_order(const TensorMap& tensors) {
-  std::vector<const TensorMap::value_type*> order;
-  for (const auto& item : tensors) order.push_back(&item);
+std::vector<const TensorSpecs::value_type*> file_order(const TensorSpecs& specs) {
+  std::vector<const TensorSpecs::value_type*> order;
+  for (const auto& item : specs) order.push_back(&item);
   std::stable_sort(order.begin(), order.end(), [](const auto* a, const auto* b) {
-    return rank_of(a->second.scalar_type()) < rank_of(b->second.scalar_type());
+    return rank_of(a->second.dtype) < rank_of(b->second.dtype);
   });
   return order;
 }
 
-std::string header_of(const std::vector<const TensorMap::value_type*>& order, const Json& metadata) {
+std::string header_of(const std::vector<const TensorSpecs::value_type*>& order, const Json& metadata) {
   std::string text = "{";
   if (!metadata.empty()) text += "\"__metadata__\":" + metadata.dump();
   size_t offset = 0;
   for (const auto* item : order) {
-    const Tensor& tensor = item->second;
-    const size_t end = offset + tensor.nbytes();
-    text +=
-        fmt::format("{}{}:{{\"dtype\":\"{}\",\"shape\":{},\"data_offsets\":[{},{}]}}",
-                    text.size() > 1 ? "," : "", quoted(item->first), safetensors_dtype(tensor.scalar_type()),
-                    Json(tensor.sizes().vec()).dump(), offset, end);
+    const TensorSpec& spec = item->second;
+    const size_t end = offset + spec.bytes();
+    text += fmt::format("{}{}:{{\"dtype\":\"{}\",\"shape\":{},\"data_offsets\":[{},{}]}}",
+                        text.size() > 1 ? "," : "", quoted(item->first), safetensors_dtype(spec.dtype),
+                        Json(spec.shape).dump(), offset, end);
     offset = end;
   }
   text += "}";
@@ -261,18 +261,38 @@ TensorMap Safetensors::tensors() const {
 
 TensorMap read_safetensors(const std::filesystem::path& path) { return Safetensors::open(path).tensors(); }
 
-void write_safetensors(const std::filesystem::path& path, const TensorMap& tensors, const Json& metadata) {
-  const auto order = file_order(tensors);
+size_t TensorSpec::bytes() const {
+  size_t bytes = c10::elementSize(dtype);
+  for (const int64_t size : shape) bytes *= static_cast<size_t>(size);
+  return bytes;
+}
+
+TensorSpecs specs_of(const TensorMap& tensors) {
+  TensorSpecs specs;
+  for (const auto& [name, tensor] : tensors) specs[name] = {tensor.scalar_type(), tensor.sizes().vec()};
+  return specs;
+}
+
+void stream_safetensors(const std::filesystem::path& path, const TensorSpecs& specs,
+                        const TensorSource& source, const Json& metadata) {
+  const auto order = file_order(specs);
   const std::string header = header_of(order, metadata);
   AtomicFile file(path);
   const uint64_t length = header.size();
   file.write(&length, 8);
   file.write(header);
   for (const auto* item : order) {
-    const Tensor whole = item->second.detach().cpu().contiguous();
+    const Tensor whole = source(item->first).detach().cpu().contiguous();
+    if (whole.scalar_type() != item->second.dtype || whole.sizes().vec() != item->second.shape)
+      throw InternalError(path.string(), "{} is not of the type and shape that its header says", item->first);
     file.write(whole.const_data_ptr(), whole.nbytes());
   }
   file.commit();
+}
+
+void write_safetensors(const std::filesystem::path& path, const TensorMap& tensors, const Json& metadata) {
+  stream_safetensors(
+      path, specs_of(tensors), [&](const std::string& name) { return tensors.at(name); }, metadata);
 }
 
 std::string safetensors_dtype(at::ScalarType type) { return kTypes[rank_of(type)].name; }

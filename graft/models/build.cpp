@@ -134,9 +134,9 @@ std::unique_ptr<Model> new_model(const Json& config, const LoadOptions& options)
   return model;
 }
 
-TensorMap model_tensors(const Model& model, at::ScalarType dtype) {
+std::map<std::string, std::string> checkpoint_keys(const Model& model) {
   const Family& known = family(model.info().model_type);
-  TensorMap tensors;
+  std::map<std::string, std::string> keys;
   for (const auto& [path, parameter] : model.named_parameters()) {
     std::string key = path;
     if (known.rename_back) {
@@ -144,8 +144,23 @@ TensorMap model_tensors(const Model& model, at::ScalarType dtype) {
         if (const size_t at = key.find(here); at != std::string::npos) key.replace(at, here.size(), file);
       }
     }
-    const Tensor value = parameter->value().detach().to(dtype);
-    tensors[key] = parameter->transposed ? value.t().contiguous() : value;
+    keys[key] = path;
+  }
+  return keys;
+}
+
+Tensor in_file_form(const Tensor& value, const Parameter& parameter, at::ScalarType dtype) {
+  const Tensor converted = value.detach().to(dtype);
+  return parameter.transposed ? converted.t().contiguous() : converted;
+}
+
+TensorMap model_tensors(const Model& model, at::ScalarType dtype) {
+  std::map<std::string, std::shared_ptr<Parameter>> parameters;
+  for (const auto& [path, parameter] : model.named_parameters()) parameters[path] = parameter;
+  TensorMap tensors;
+  for (const auto& [key, path] : checkpoint_keys(model)) {
+    const Parameter& parameter = *parameters.at(path);
+    tensors[key] = in_file_form(parameter.value(), parameter, dtype);
   }
   return tensors;
 }

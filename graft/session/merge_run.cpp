@@ -7,9 +7,11 @@
 #include "graft/base/file.h"
 #include "graft/base/random.h"
 #include "graft/io/checkpoint.h"
+#include "graft/io/tensor_stream.h"
+#include "graft/models/build.h"
+#include "graft/peft/merged_weights.h"
 #include "graft/session/adapter_head.h"
 #include "graft/session/progress.h"
-#include "graft/session/weighted_merge.h"
 #include "graft/train/evaluate.h"
 
 namespace graft {
@@ -53,58 +55,142 @@ void check_output(const fs::path& out) {
     throw UsageError("out", "{} is taken, expected a new or empty folder", out.string());
 }
 
-void write_model(const MergeRunOptions& options, const Model& model, at::ScalarType dtype) {
-  if (options.out.has_parent_path()) fs::create_directories(options.out.parent_path());
-  AtomicFolder folder(options.out);
-  write_checkpoint(folder.path(), model_config(model, dtype), model_tensors(model, dtype),
-                   options.shard_bytes);
-  copy_text_files(options.model, folder.path());
-  for (const AdapterChoice& choice : options.adapters) {
-    const fs::path form = choice.folder / "chat_template.jinja";
-    if (fs::exists(form)) write_file(folder.path() / "chat_template.jinja", read_file(form));
-  }
-  folder.commit();
+/// The merged weights of a checkpoint above this are written as they are made, and its logits are not
+/// compared: two passes, and all merged weights at once, would cost more than the merge.
+constexpr size_t kHeldBytes = size_t{1} << 30;
+
+size_t weight_bytes(const Checkpoint& checkpoint) {
+  size_t bytes = 0;
+  for (const auto& [name, tensor] : checkpoint.tensors) bytes += tensor.nbytes();
+  return bytes;
 }
+
+using Bases = std::map<std::string, Tensor>;
+
+Bases bases_of(const Model& model) {
+  Bases out;
+  for (const auto& [path, parameter] : model.named_parameters(true)) out[path] = parameter->base;
+  return out;
+}
+
+class MergeRun {
+ public:
+  explicit MergeRun(const MergeRunOptions& options) : options_(options) {
+    check_output(options.out);
+    Checkpoint checkpoint = Checkpoint::open(options.model);
+    dtype_ = written_dtype(options, checkpoint);
+    streamed_ = weight_bytes(checkpoint) > kHeldBytes;
+    LoadOptions load;
+    if (streamed_) load.dtype = written_dtype({}, checkpoint);
+    for (const AdapterChoice& choice : options.adapters) load = with_adapter_head(load, choice.folder);
+    model_ = load_model(checkpoint, load);
+  }
+
+  RunReport run() {
+    if (options_.out.has_parent_path()) fs::create_directories(options_.out.parent_path());
+    AtomicFolder folder(options_.out);
+    if (streamed_) {
+      stream_into(folder.path());
+    } else {
+      for (const AdapterChoice& choice : options_.adapters) merge_held(choice);
+      write_checkpoint(folder.path(), model_config(*model_, dtype_), model_tensors(*model_, dtype_),
+                       options_.shard_bytes);
+    }
+    copy_text_files(options_.model, folder.path());
+    for (const AdapterChoice& choice : options_.adapters) {
+      const fs::path form = choice.folder / "chat_template.jinja";
+      if (fs::exists(form)) write_file(folder.path() / "chat_template.jinja", read_file(form));
+    }
+    folder.commit();
+    return report();
+  }
+
+ private:
+  /// Compared at full weight, which is what being attached means; then the weight is applied.
+  void merge_held(const AdapterChoice& choice) {
+    const Adapter adapter = read_adapter(choice.folder, *model_);
+    attach(adapter, *model_);
+    const Tensor attached = probe_logits(*model_, &adapter);
+    detach(*model_);
+    const Bases before = bases_of(*model_);
+    merge(adapter, *model_);
+    const double difference = (attached - probe_logits(*model_, nullptr)).abs().max().item<double>();
+    if (choice.weight != 1) {
+      for (const auto& [path, parameter] : model_->named_parameters(true)) parameter->base = before.at(path);
+      merge({{&adapter, choice.weight}}, *model_);
+    }
+    largest_ = std::max(largest_, difference);
+    scale_ = std::max(scale_, attached.abs().max().item<double>());
+    rows_.push_back({{"adapter", choice.folder.string()},
+                     {"weight", choice.weight},
+                     {"largest_logit_difference", difference}});
+  }
+
+  void stream_into(const fs::path& folder) {
+    std::vector<Adapter> adapters;
+    for (const AdapterChoice& choice : options_.adapters) {
+      adapters.push_back(read_adapter(choice.folder, *model_));
+      rows_.push_back({{"adapter", choice.folder.string()}, {"weight", choice.weight}});
+    }
+    std::vector<WeightedAdapter> parts;
+    for (size_t i = 0; i < adapters.size(); ++i) parts.push_back({&adapters[i], options_.adapters[i].weight});
+    MergedWeights merged(parts, *model_);
+    merged.untie_parted();
+    std::map<std::string, std::shared_ptr<Parameter>> parameters;
+    for (const auto& [path, parameter] : model_->named_parameters()) parameters[path] = parameter;
+    const auto keys = checkpoint_keys(*model_);
+    TensorSpecs specs;
+    for (const auto& [key, path] : keys) {
+      std::vector<int64_t> shape = parameters.at(path)->shape;
+      if (parameters.at(path)->transposed) std::reverse(shape.begin(), shape.end());
+      specs[key] = {dtype_, shape};
+    }
+    const auto source = [&](const std::string& key) {
+      const std::string& path = keys.at(key);
+      Parameter& parameter = *parameters.at(path);
+      const Tensor value = merged.paths().contains(path) ? merged.value(path) : parameter.base;
+      // A file whose tensors are all written is unmapped.
+      parameter.base = Tensor();
+      return in_file_form(value, parameter, dtype_);
+    };
+    stream_checkpoint(folder, model_config(*model_, dtype_), specs, source, options_.shard_bytes);
+    largest_ = merged.largest_difference();
+  }
+
+  RunReport report() const {
+    RunReport out;
+    out.document = {{"out", options_.out.string()}, {"dtype", dtype_name(dtype_)}, {"adapters", rows_}};
+    out.text = fmt::format("{}: merged, {}\n", options_.out.string(), dtype_name(dtype_));
+    if (streamed_) {
+      out.document["largest_output_difference"] = largest_;
+      out.text += fmt::format(
+          "largest difference of a map's output between attached and merged: {:.3g} (logits are compared up "
+          "to 1 GiB of "
+          "weights)",
+          largest_);
+    } else {
+      out.document["largest_logit_difference"] = largest_;
+      out.document["largest_logit"] = scale_;
+      out.text +=
+          fmt::format("largest logit difference between attached and merged: {:.3g} (largest logit {:.3g})",
+                      largest_, scale_);
+    }
+    return out;
+  }
+
+  const MergeRunOptions& options_;
+  std::unique_ptr<Model> model_;
+  at::ScalarType dtype_ = at::kFloat;
+  bool streamed_ = false;
+  double largest_ = 0, scale_ = 0;
+  Json rows_ = Json::array();
+};
 
 }  // namespace
 
 RunReport merge_run(const MergeRunOptions& options) {
-  check_output(options.out);
   const at::NoGradGuard no_grad;
-  const Checkpoint checkpoint = Checkpoint::open(options.model);
-  LoadOptions load;
-  for (const AdapterChoice& choice : options.adapters) load = with_adapter_head(load, choice.folder);
-  const std::unique_ptr<Model> model = load_model(checkpoint, load);
-  double largest = 0, scale = 0;
-  Json rows = Json::array();
-  for (const AdapterChoice& choice : options.adapters) {
-    const Adapter adapter = read_adapter(choice.folder, *model);
-    attach(adapter, *model);
-    const Tensor attached = probe_logits(*model, &adapter);
-    const double weight = choice.weight;
-    // Compared at full weight, which is what being attached means; then the weight is applied.
-    const TensorMap before = base_tensors(*model);
-    merge(adapter, *model);
-    const Tensor merged = probe_logits(*model, nullptr);
-    apply_weight(*model, before, weight);
-    const double difference = (attached - merged).abs().max().item<double>();
-    largest = std::max(largest, difference);
-    scale = std::max(scale, attached.abs().max().item<double>());
-    rows.push_back(
-        {{"adapter", choice.folder.string()}, {"weight", weight}, {"largest_logit_difference", difference}});
-  }
-  const at::ScalarType dtype = written_dtype(options, checkpoint);
-  write_model(options, *model, dtype);
-  RunReport report;
-  report.document = {{"out", options.out.string()},
-                     {"dtype", dtype_name(dtype)},
-                     {"adapters", rows},
-                     {"largest_logit_difference", largest},
-                     {"largest_logit", scale}};
-  report.text = fmt::format(
-      "{}: merged, {}\nlargest logit difference between attached and merged: {:.3g} (largest logit {:.3g})",
-      options.out.string(), dtype_name(dtype), largest, scale);
-  return report;
+  return MergeRun(options).run();
 }
 
 }  // namespace graft

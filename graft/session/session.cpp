@@ -4,8 +4,8 @@
 
 #include "graft/base/error.h"
 #include "graft/peft/adapter.h"
+#include "graft/peft/merged_weights.h"
 #include "graft/session/adapter_head.h"
-#include "graft/session/weighted_merge.h"
 
 namespace graft {
 
@@ -38,7 +38,7 @@ Session Session::open(const SessionOptions& options) {
     Adapter adapter = read_adapter(choice.folder, *session.model_);
     attach(adapter, *session.model_);
     if (merged) {
-      merge_weighted(adapter, *session.model_, choice.weight);
+      merge({{&adapter, choice.weight}}, *session.model_);
     } else {
       session.adapter_ = std::make_unique<Adapter>(std::move(adapter));
     }
