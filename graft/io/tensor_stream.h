@@ -21,10 +21,10 @@ TensorSpecs specs_of(const TensorMap& tensors);
 /// Called once for each name, in the file's order; gives a tensor of the promised type and shape.
 using TensorSource = std::function<Tensor(const std::string& name)>;
 
-/// write_safetensors and write_checkpoint, by way of a source. Errors: InternalError where a tensor is not what was
-/// promised.
-void stream_safetensors(const std::filesystem::path& path, const TensorSpecs& specs, const TensorSource& source,
-                        const Json& metadata = {{"format", "pt"}});
+/// write_safetensors and write_checkpoint, by way of a source. Errors: InternalError where a tensor is not
+/// what was promised.
+void stream_safetensors(const std::filesystem::path& path, const TensorSpecs& specs,
+                        const TensorSource& source, const Json& metadata = {{"format", "pt"}});
 void stream_checkpoint(const std::filesystem::path& folder, const Json& config, const TensorSpecs& specs,
                        const TensorSource& source, int64_t shard_bytes);
 

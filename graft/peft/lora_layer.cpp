@@ -18,7 +18,7 @@ Tensor LoraLinear::forward(const Linear& base, const Tensor& x, RandomStream* dr
 
 std::optional<Affine> LoraLinear::merged(const Linear& base) const {
   Affine out;
-  out.weight = widened(base.weight->value()) + lora_.scale * at::matmul(lora_.b, lora_.a);
+  out.weight = at::addmm(widened(base.weight->value()), lora_.b, lora_.a, 1, lora_.scale);
   if (base.bias) out.bias = widened(base.bias->value());
   if (lora_.bias.defined()) {
     const Tensor added = lora_.scale * lora_.bias;

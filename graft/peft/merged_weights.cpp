@@ -18,6 +18,11 @@ void refuse_unmergeable(const Adapter& adapter) {
   }
 }
 
+void require_finite(const std::string& path, const Tensor& values) {
+  if (!values.isfinite().all().item<bool>())
+    throw DataError("merge", "{} has values that are not finite, expected a sound adapter", path);
+}
+
 [[noreturn]] void fail_without_form(const std::string& module) {
   throw UsageError("merge", "{}: this method has no merged form, expected another method", module);
 }
@@ -84,8 +89,6 @@ Tensor MergedWeights::value(const std::string& path) {
   if (module != module_) make(module);
   const auto held = held_.find(path);
   if (held == held_.end()) return widened(parameters_.at(path)->base);
-  if (!held->second.isfinite().all().item<bool>())
-    throw DataError("merge", "{} has values that are not finite, expected a sound adapter", path);
   return held->second;
 }
 
@@ -108,7 +111,8 @@ void MergedWeights::apply(size_t index, const std::string& module) {
     if (stand_in == stand_ins_[index].end()) continue;
     // What is computed is the base and an addition to it; what is trained whole takes the base's place.
     const bool added = bool(part.adapter->compute_stand_ins);
-    value = added ? value + (widened(stand_in->second) - widened(parameters_.at(path)->base)) : stand_in->second;
+    value =
+        added ? value + (widened(stand_in->second) - widened(parameters_.at(path)->base)) : stand_in->second;
   }
   InPlace in_place;
   for (const auto& [path, value] : next) in_place.put(*parameters_.at(path), value);
@@ -120,23 +124,30 @@ void MergedWeights::apply(size_t index, const std::string& module) {
     if (!merged) fail_without_form(module);
     next[module + ".weight"] = *merged;
   }
+  for (auto& [path, value] : next) {
+    // A linear's weight was seen at work: a value that is not finite is one in its outputs.
+    if (!(part.adapter->linears.contains(module) && path.ends_with(".weight"))) require_finite(path, value);
+  }
   for (auto& [path, value] : held_) {
-    value = part.weight == 1 ? widened(next.at(path)) : value + part.weight * (widened(next.at(path)) - value);
+    value =
+        part.weight == 1 ? widened(next.at(path)) : value + part.weight * (widened(next.at(path)) - value);
   }
 }
 
-void MergedWeights::apply_linear(Linear& linear, const std::string& module, LinearHook& hook, TensorMap& values) {
+void MergedWeights::apply_linear(Linear& linear, const std::string& module, LinearHook& hook,
+                                 TensorMap& values) {
   const std::optional<Affine> merged = hook.merged(linear);
   if (!merged) fail_without_form(module);
   if (merged->bias.defined() && !linear.bias) {
     throw UsageError("merge", "{} has no bias to merge lora_bias into, expected a map with a bias", module);
   }
-  compare(linear, hook, *merged);
+  compare(module, linear, hook, *merged);
   values[module + ".weight"] = merged->weight;
   if (merged->bias.defined()) values[module + ".bias"] = merged->bias;
 }
 
-void MergedWeights::compare(Linear& linear, LinearHook& hook, const Affine& merged) {
+void MergedWeights::compare(const std::string& module, Linear& linear, LinearHook& hook,
+                            const Affine& merged) {
   constexpr int64_t kRows = 2;
   RandomStream random(0, "merge probe");
   std::vector<double> drawn(static_cast<size_t>(kRows * linear.in()));
@@ -148,6 +159,7 @@ void MergedWeights::compare(Linear& linear, LinearHook& hook, const Affine& merg
   } else if (linear.bias) {
     plain = plain + linear.bias->value();
   }
+  require_finite(module, plain);
   const Tensor difference = hook.forward(linear, x, nullptr) - plain;
   largest_difference_ = std::max(largest_difference_, difference.abs().max().item<double>());
 }
@@ -168,13 +180,16 @@ void MergedWeights::untie_parted() {
 
 bool MergedWeights::parted(const std::vector<std::string>& ends) {
   const auto whole = [&](const std::string& path) {
-    return std::any_of(stand_ins_.begin(), stand_ins_.end(), [&](const TensorMap& of) { return of.contains(path); });
+    return std::any_of(stand_ins_.begin(), stand_ins_.end(),
+                       [&](const TensorMap& of) { return of.contains(path); });
   };
   const auto changes = [&](const std::string& path) { return paths_.contains(path); };
   // What stands in for a tied tensor stands in for all of its ends.
-  if (std::any_of(ends.begin(), ends.end(), whole) || std::none_of(ends.begin(), ends.end(), changes)) return false;
+  if (std::any_of(ends.begin(), ends.end(), whole) || std::none_of(ends.begin(), ends.end(), changes))
+    return false;
   const Tensor first = value(ends[0]);
-  return std::any_of(ends.begin() + 1, ends.end(), [&](const std::string& path) { return !value(path).equal(first); });
+  return std::any_of(ends.begin() + 1, ends.end(),
+                     [&](const std::string& path) { return !value(path).equal(first); });
 }
 
 void merge(const std::vector<WeightedAdapter>& adapters, Model& model) {

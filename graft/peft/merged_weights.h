@@ -17,8 +17,8 @@ struct WeightedAdapter {
   double weight = 1;
 };
 
-/// The adapters' merged form over a model that they are not attached to, one after the other. A value is computed
-/// from the base each time it is asked for, so that never more than one module's are held.
+/// The adapters' merged form over a model that they are not attached to, one after the other. A value is
+/// computed from the base each time it is asked for, so that never more than one module's are held.
 class MergedWeights {
  public:
   /// Errors: UsageError where a method has no merged form.
@@ -26,11 +26,11 @@ class MergedWeights {
 
   /// Paths of the base tensors that change, tied ones by each path that does.
   const std::set<std::string>& paths() const { return paths_; }
-  /// Float32 (float64 stays), of the parameter's shape; the base itself where nothing changes. Errors: DataError for
-  /// values that are not finite, UsageError where this module has no merged form.
+  /// Float32 (float64 stays), of the parameter's shape; the base itself where nothing changes. Errors:
+  /// DataError for values that are not finite, UsageError where this module has no merged form.
   Tensor value(const std::string& path);
-  /// By how much the merged form of the linears made so far leaves the attached one: the largest difference of an
-  /// output, drawn inputs from N(0, 1).
+  /// By how much the merged form of the linears made so far leaves the attached one: the largest difference
+  /// of an output, drawn inputs from N(0, 1).
   double largest_difference() const { return largest_difference_; }
   /// Parts tied tensors of the model whose ends become different ones (config too).
   void untie_parted();
@@ -39,7 +39,7 @@ class MergedWeights {
   void make(const std::string& module);
   void apply(size_t index, const std::string& module);
   void apply_linear(Linear& linear, const std::string& module, LinearHook& hook, TensorMap& values);
-  void compare(Linear& linear, LinearHook& hook, const Affine& merged);
+  void compare(const std::string& module, Linear& linear, LinearHook& hook, const Affine& merged);
   bool parted(const std::vector<std::string>& ends);
 
   std::vector<WeightedAdapter> adapters_;
