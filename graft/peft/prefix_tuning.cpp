@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include "graft/base/error.h"
 #include "graft/peft/prompt_config.h"
 #include "graft/peft/soft_prompt.h"
 
@@ -50,6 +51,10 @@ PromptSource make_source(AdapterBuilder& builder, const PrefixConfig& config) {
 }
 
 Adapter create(const Json& given, Model& model, uint64_t seed) {
+  if (model.info().model_type == "deberta-v2") {
+    throw UsageError("method", "a prefix in front of a deberta-v2 model, expected a method without one: keys in "
+                     "front have no distance to a word");
+  }
   ConfigSource source(given);
   auto config = read_method_config<PrefixConfig>(source, kPrefixTuning.peft_type, model);
   AdapterBuilder builder(kPrefixTuning, source, model, seed);
