@@ -24,7 +24,7 @@ void merge_linear(const std::string& path, const Linear& linear, const LinearHoo
   const std::optional<Affine> merged = hook.merged(linear);
   if (!merged) throw UsageError("merge", "{}: this method has no merged form, expected another method", path);
   if (merged->bias.defined() && !linear.bias) {
-    throw UsageError("merge", "{} has no bias to merge lora_bias into, expected a map with a bias", path);
+    throw UsageError("merge", "{} has no bias to merge one into, expected a map with a bias", path);
   }
   values[path + ".weight"] = merged->weight;
   if (merged->bias.defined()) values[path + ".bias"] = merged->bias;
