@@ -233,6 +233,36 @@ std::vector<Example> read_documents(const Text& text) {
   return examples;
 }
 
+/// A word a line, its tag in the last column; empty lines part sentences.
+std::vector<Example> read_conll(const Text& text) {
+  std::vector<Example> examples;
+  std::vector<std::string> tokens, tags;
+  int64_t begin = 1;
+  const auto finish = [&] {
+    if (!tokens.empty() && !text.enough(examples))
+      examples.push_back({Json{{"tokens", tokens}, {"tags", tags}}, text.at(begin)});
+    tokens.clear();
+    tags.clear();
+  };
+  Lines lines(text.text);
+  while (lines.next()) {
+    const size_t first = lines.line.find_first_not_of(" \t"), last = lines.line.find_last_not_of(" \t");
+    if (first == lines.line.npos || lines.line.starts_with("-DOCSTART-")) {
+      finish();
+      continue;
+    }
+    const std::string_view row = lines.line.substr(first, last + 1 - first);
+    const size_t word = row.find_first_of(" \t"), tag = row.find_last_of(" \t");
+    if (word == row.npos)
+      throw DataError(text.at(lines.number), "one column, expected a word and its tag in the last one");
+    if (tokens.empty()) begin = lines.number;
+    tokens.emplace_back(row.substr(0, word));
+    tags.emplace_back(row.substr(tag + 1));
+  }
+  finish();
+  return examples;
+}
+
 void check_utf8(const Text& text) {
   if (const auto offset = first_invalid_utf8(text.text)) {
     const auto end = text.text.begin() + static_cast<std::ptrdiff_t>(*offset);
@@ -257,23 +287,25 @@ std::string format_of(const std::filesystem::path& path, const SourceOptions& op
   std::string ending = path.extension().string();
   std::transform(ending.begin(), ending.end(), ending.begin(),
                  [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
-  for (const char* known : {"tsv", "csv", "jsonl", "json"}) {
+  for (const char* known : {"tsv", "csv", "jsonl", "json", "conll"}) {
     if (ending == std::string(".") + known) return known;
   }
   if (ending == ".ndjson") return "jsonl";
   if (ending == ".txt" || ending == ".text" || ending == ".raw") return "text";
-  throw UsageError(path.string(),
-                   "no known ending: {}, expected .tsv, .csv, .jsonl, .json or .txt; or say the format",
-                   ending);
+  throw UsageError(
+      path.string(),
+      "no known ending: {}, expected .tsv, .csv, .jsonl, .json, .conll or .txt; or say the format", ending);
 }
 
 std::vector<Example> read_as(const std::string& format, const Text& text, const SourceOptions& options) {
   if (format == "tsv") return read_table<TsvRows>(text, options);
   if (format == "csv") return read_table<CsvRows>(text, options);
   if (format == "jsonl") return read_json_lines(text);
+  if (format == "conll") return read_conll(text);
   if (format == "text") return read_documents(text);
   if (format != "json") {
-    throw UsageError("format", "unknown format: {}, expected one of tsv, csv, jsonl, json, text", format);
+    throw UsageError("format", "unknown format: {}, expected one of tsv, csv, jsonl, json, conll, text",
+                     format);
   }
   // JSON lines are often called .json.
   const size_t first = text.text.find_first_not_of(" \t\n");

@@ -6,9 +6,9 @@ namespace graft {
 
 /// Every tensor of the base, or those whose names a regular expression matches (`unfreeze`).
 extern const TuningMethod kFull;
-/// All biases, and new heads. Source: Ben Zaken et al. 2022.
-extern const TuningMethod kBitfit;
 /// All weights and biases of norms, and new heads.
 extern const TuningMethod kLayerNorm;
+/// The new head alone: what a linear probe trains.
+extern const TuningMethod kHead;
 
 }  // namespace graft

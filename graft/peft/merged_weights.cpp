@@ -139,7 +139,7 @@ void MergedWeights::apply_linear(Linear& linear, const std::string& module, Line
   const std::optional<Affine> merged = hook.merged(linear);
   if (!merged) fail_without_form(module);
   if (merged->bias.defined() && !linear.bias) {
-    throw UsageError("merge", "{} has no bias to merge lora_bias into, expected a map with a bias", module);
+    throw UsageError("merge", "{} has no bias to merge one into, expected a map with a bias", module);
   }
   compare(module, linear, hook, *merged);
   values[module + ".weight"] = merged->weight;

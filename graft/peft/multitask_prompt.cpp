@@ -3,7 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "graft/base/error.h"
-#include "graft/peft/prompt_tuning.h"
+#include "graft/peft/prompt_start.h"
 
 namespace graft {
 namespace {
@@ -26,13 +26,14 @@ struct MultitaskConfig : PromptInitConfig {
 
 Adapter create(const Json& given, Model& model, uint64_t seed) {
   ConfigSource source(given);
-  const std::vector<int64_t> ids = take_init_ids(source);
+  const StartTokens tokens = take_start_tokens(source, "prompt_tuning_init_ids");
   auto config = read_method_config<MultitaskConfig>(source, kMultitaskPrompt.peft_type, model);
   AdapterBuilder builder(kMultitaskPrompt, source, model, seed);
   settle_sizes(builder, config, PromptSizes::of(model, false));
+  settle_start(builder, config);
   constexpr double kFactorDeviation = 0.02;
   const int64_t length = config.num_virtual_tokens * *config.num_transformer_submodules;
-  PromptSource prompt(builder.train("prompt_embeddings", initial_prompt(builder, config, ids)));
+  PromptSource prompt(builder.train("prompt_embeddings", initial_prompt(builder, config, tokens)));
   const auto factor = [&](const char* key, std::vector<int64_t> shape) {
     return builder.train(key, builder.normal(key, shape, kFactorDeviation));
   };

@@ -3,7 +3,8 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
-#include "graft/peft/prompt_config.h"
+#include "graft/base/error.h"
+#include "graft/peft/prompt_start.h"
 #include "graft/peft/soft_prompt.h"
 
 namespace graft {
@@ -12,7 +13,7 @@ namespace {
 struct PrefixConfig : PromptConfig {
   std::optional<int64_t> encoder_hidden_size;
   bool prefix_projection = false;
-  Json init_weights;
+  Json init_weights, prefix_init_text;
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
@@ -23,6 +24,8 @@ struct PrefixConfig : PromptConfig {
           "the prefix comes out of a small network while it is trained");
     visit("init_weights", self.init_weights, "zero: the prefix starts as zeros",
           only_values({nullptr, "zero"}));
+    visit("prefix_init_text", self.prefix_init_text,
+          "the prefix starts as the keys and values of these words");
   }
 };
 
@@ -31,13 +34,26 @@ void fill_zero(AdapterBuilder& builder, const std::string& key) {
   builder.adapter().trained.at(key).zero_();
 }
 
-PromptSource make_source(AdapterBuilder& builder, const PrefixConfig& config) {
+/// `words`: ids of the text that the prefix starts as; empty: drawn.
+Tensor direct_start(AdapterBuilder& builder, const PrefixConfig& config, const StartTokens& words) {
+  const int64_t v = config.num_virtual_tokens, width = 2 * *config.num_layers * *config.token_dim;
+  if (builder.from_file() || config.init_weights == Json("zero")) return builder.zeros({v, width});
+  if (words.empty()) return builder.normal("prompt_embeddings", {v, width}, 1);
+  std::vector<int64_t> ids;
+  for (const auto& word : words) ids.insert(ids.end(), word.begin(), word.end());
+  return prefix_of_text(builder.model(), ids, v);
+}
+
+PromptSource make_source(AdapterBuilder& builder, const PrefixConfig& config, const StartTokens& words) {
   const int64_t v = config.num_virtual_tokens, dim = *config.token_dim, width = 2 * *config.num_layers * dim;
   const bool zero = config.init_weights == Json("zero");
-  const std::string direct = "prompt_embeddings", key = "prompt_encoder.embedding.weight";
-  if (builder.from_file() || !config.prefix_projection) {
-    return PromptSource(
-        builder.train(direct, zero ? builder.zeros({v, width}) : builder.normal(direct, {v, width}, 1)));
+  const std::string key = "prompt_encoder.embedding.weight";
+  if (builder.from_file() || !config.prefix_projection)
+    return PromptSource(builder.train("prompt_embeddings", direct_start(builder, config, words)));
+  if (!words.empty()) {
+    throw UsageError("prefix_init_text",
+                     "with prefix_projection, expected one of them: a network's output is "
+                     "not set");
   }
   const Tensor embedding = builder.train(key, builder.normal(key, {v, dim}, 1));
   auto encoder = make_mlp(
@@ -50,16 +66,31 @@ PromptSource make_source(AdapterBuilder& builder, const PrefixConfig& config) {
 }
 
 Adapter create(const Json& given, Model& model, uint64_t seed) {
+  if (model.info().model_type == "deberta-v2") {
+    throw UsageError("method",
+                     "a prefix in front of a deberta-v2 model, expected a method without one: keys in "
+                     "front have no distance to a word");
+  }
   ConfigSource source(given);
+  const StartTokens words = take_start_tokens(source, "prefix_init_ids");
   auto config = read_method_config<PrefixConfig>(source, kPrefixTuning.peft_type, model);
   AdapterBuilder builder(kPrefixTuning, source, model, seed);
   settle_sizes(builder, config, PromptSizes::of(model, true));
+  if (!config.prefix_init_text.is_null() && !builder.from_file() && words.empty()) {
+    throw UsageError("prefix_init_text", "without its tokens, expected a text of one token or more");
+  }
   if (!config.encoder_hidden_size) config.encoder_hidden_size = config.token_dim;
   builder.config()["encoder_hidden_size"] = *config.encoder_hidden_size;
-  builder.adapter().input = std::make_shared<PrefixPrompt>(make_source(builder, config), *config.num_layers,
-                                                           *config.num_attention_heads);
+  builder.adapter().input = std::make_shared<PrefixPrompt>(make_source(builder, config, words),
+                                                           *config.num_layers, *config.num_attention_heads);
   train_prompt_heads(builder, config);
   save_encoded(builder.adapter());
+  if (config.prefix_init_text.is_null()) {
+    builder.config().erase("prefix_init_text");
+  } else {
+    // PEFT does not know the key, and what the text gave is in the file.
+    builder.adapter().before_saving = [](TensorMap&, Json& file) { file.erase("prefix_init_text"); };
+  }
   return builder.finish();
 }
 

@@ -17,7 +17,9 @@ void settle(AdapterBuilder& builder, std::optional<int64_t>& value, const char* 
 
 PromptSizes PromptSizes::of(const Model& model, bool prefix) {
   const ModelInfo& info = model.info();
-  PromptSizes sizes{info.hidden_size, info.is_encoder_decoder ? 2 : 1, info.num_heads, info.num_layers};
+  // Words may be narrower than the layers (ALBERT, ELECTRA); PEFT then has no prompts in front of them.
+  const int64_t width = prefix ? info.hidden_size : const_cast<Model&>(model).word_embedding().dim();
+  PromptSizes sizes{width, info.is_encoder_decoder ? 2 : 1, info.num_heads, info.num_layers};
   // PEFT looks for this key, not for whether fewer heads hold keys.
   if (prefix && model.config.contains("num_key_value_heads")) {
     sizes.token_dim = info.head_dim * info.num_kv_heads;

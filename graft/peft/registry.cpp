@@ -2,6 +2,7 @@
 #include "graft/base/error.h"
 #include "graft/peft/adalora.h"
 #include "graft/peft/adapter.h"
+#include "graft/peft/bitfit.h"
 #include "graft/peft/boft.h"
 #include "graft/peft/fourierft.h"
 #include "graft/peft/full.h"
@@ -32,7 +33,7 @@ const std::vector<TuningMethod>& tuning_methods() {
                                                     kMiss,    kShira,        kPromptTuning,
                                                     kPTuning, kPrefixTuning, kMultitaskPrompt,
                                                     kFull,    kBitfit,       kLayerNorm,
-                                                    kDid,     kSaid};
+                                                    kHead,    kDid,          kSaid};
   return methods;
 }
 

@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include "graft/base/error.h"
+
 namespace graft {
 namespace {
 
@@ -72,7 +74,28 @@ EmbeddedPrompt::Rows EmbeddedPrompt::rows_for(const Batch& batch, bool) {
           std::vector<int64_t>(static_cast<size_t>(batch.layout.sequences()), 0)};
 }
 
+Batch EmbeddedPrompt::filled(const Model& model, Batch batch) {
+  const Rows rows = rows_for(batch, false);
+  const Tensor own = embedded(model, batch.input_ids.clamp_min(0));
+  std::vector<int64_t> order;
+  const int64_t* ids = batch.input_ids.const_data_ptr<int64_t>();
+  for (int64_t b = 0; b < batch.layout.sequences(); ++b) {
+    for (int64_t t = batch.layout.offsets[static_cast<size_t>(b)];
+         t < batch.layout.offsets[static_cast<size_t>(b) + 1]; ++t) {
+      const int64_t row = -1 - ids[t];
+      if (row >= length_)
+        throw DataError("prompt", "pseudo token {}, expected fewer than the prompt's {}", row, length_);
+      order.push_back(row >= 0 ? rows.first[static_cast<size_t>(b)] + row : rows.values.size(0) + t);
+    }
+  }
+  batch.embeddings = arranged(rows.values, own, at::tensor(order, at::kLong));
+  batch.input_ids = Tensor();
+  return batch;
+}
+
 Batch EmbeddedPrompt::before(const Model& model, Batch batch) {
+  if (batch.input_ids.defined() && batch.input_ids.lt(0).any().item<bool>())
+    return filled(model, std::move(batch));
   const bool two_stacks = model.info().is_encoder_decoder;
   if (was_read(batch)) {
     Layout& layout = two_stacks ? batch.decoder_layout : batch.layout;

@@ -49,6 +49,9 @@ class EmbeddedPrompt : public SoftPrompt {
   };
   virtual Rows rows_for(const Batch& batch, bool decoder);
   virtual bool in_decoder() const { return false; }
+  /// Negative ids name rows of the prompt (-1 the first): they stand where the ids stood, and nothing in
+  /// front.
+  Batch filled(const Model& model, Batch batch);
   int64_t length_;
 };
 

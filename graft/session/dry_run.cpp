@@ -115,7 +115,8 @@ RunReport dry_run_report(const Experiment& experiment, const Adapter& adapter, c
                       count_text(static_cast<int64_t>(experiment.features(Split::train).size())),
                       count_text(tokens),
                       count_text(static_cast<int64_t>(experiment.features(Split::validation).size())));
-  text += fmt::format("steps: {}\n", count_text(trainer.total_steps()));
+  text += fmt::format("steps: {}, learning rate {}\n", count_text(trainer.total_steps()),
+                      experiment.recipe().train.learning_rate);
   text += fmt::format("memory: about {} (base {}, trained {}, activations {})",
                       bytes_text(memory["total"].get<int64_t>()), bytes_text(memory["base"].get<int64_t>()),
                       bytes_text(memory["trained"].get<int64_t>()),

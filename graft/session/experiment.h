@@ -26,6 +26,7 @@ class Experiment {
 
   Model& model() const { return *model_; }
   const Task& task() const { return *task_; }
+  const Tokenizer& tokenizer() const { return *tokenizer_; }
   const std::vector<Features>& features(Split split) const { return features_[static_cast<size_t>(split)]; }
   /// Number of examples that were read of a split.
   int64_t examples(Split split) const { return counts_[static_cast<size_t>(split)]; }

@@ -13,7 +13,7 @@ constexpr double kScratchLearningRate = 1e-3;
 
 Json train_defaults(const std::string& task, const std::string& method, bool from_scratch) {
   Json defaults = task_kind(task).train_defaults;
-  const double of_method = tuning_method(method).learning_rate;
+  const double of_method = method == "none" ? 0 : tuning_method(method).learning_rate;
   if (from_scratch) {
     defaults["learning_rate"] = kScratchLearningRate;
   } else if (of_method > 0) {

@@ -9,12 +9,14 @@
 #include "graft/base/file.h"
 #include "graft/base/log.h"
 #include "graft/ops/machine_rate.h"
+#include "graft/peft/soft_prompt.h"
 #include "graft/session/dry_run.h"
 #include "graft/session/experiment.h"
 #include "graft/session/interrupt.h"
 #include "graft/session/machine.h"
 #include "graft/session/metrics_log.h"
 #include "graft/session/progress.h"
+#include "graft/session/start_words.h"
 #include "graft/tasks/chat_forms.h"
 #include "graft/train/state.h"
 
@@ -36,6 +38,16 @@ Json effective_method(const Json& given, const Adapter& adapter) {
     if (std::find(file_only.begin(), file_only.end(), key) == file_only.end()) method[key] = value;
   }
   return method;
+}
+
+/// Errors: UsageError where the task's pseudo tokens are nobody's.
+void require_filled(const Task& task, const Adapter& adapter) {
+  if (task.pseudo_tokens().empty() || dynamic_cast<const EmbeddedPrompt*>(adapter.input.get())) return;
+  throw UsageError(
+      "method",
+      "{} does not fill the pseudo tokens of task.template, expected p_tuning or prompt_tuning, or "
+      "a template without {{soft}}",
+      adapter.method->name);
 }
 
 /// Speed and start of this process's part of the run.
@@ -81,8 +93,14 @@ class TrainRun {
     require_labels(experiment_, Split::validation);
     check_metric();
     Model& model = experiment_.model();
-    adapter_ = tuning_method(recipe_.method["name"].get<std::string>())
-                   .create(recipe_.method, model, static_cast<uint64_t>(recipe_.train.seed));
+    const std::string method = recipe_.method["name"].get<std::string>();
+    if (method == "none")
+      throw UsageError("method",
+                       "none trains nothing, expected a method; `graft eval` judges a model as it is");
+    adapter_ = tuning_method(method).create(
+        with_start_words(recipe_.method, experiment_.tokenizer(), experiment_.task()), model,
+        static_cast<uint64_t>(recipe_.train.seed));
+    require_filled(experiment_.task(), adapter_);
     attach(adapter_, model);
     recipe_.method = effective_method(recipe_.method, adapter_);
     trainer_.emplace(TrainingSet{model, adapter_, experiment_.task(), experiment_.features(Split::train),

@@ -7,7 +7,9 @@
 #include "graft/tasks/glue.h"
 #include "graft/tasks/instruction.h"
 #include "graft/tasks/masked_lm.h"
+#include "graft/tasks/prompt_classification.h"
 #include "graft/tasks/sequence_classification.h"
+#include "graft/tasks/token_classification.h"
 
 namespace graft {
 namespace {
@@ -29,7 +31,9 @@ void fill_in(Json& into, const Json& from) {
 
 const std::vector<TaskKind>& task_kinds() {
   // Tasks are listed here, once.
-  static const std::vector<TaskKind> table{kSequenceClassification, kCausalLm, kInstruction, kMaskedLm};
+  static const std::vector<TaskKind> table{
+      kSequenceClassification, kCausalLm,           kInstruction, kMaskedLm,
+      kPromptClassification,   kTokenClassification};
   return table;
 }
 

@@ -10,8 +10,8 @@
 #include "graft/base/error.h"
 #include "graft/base/number.h"
 #include "graft/ops/cross_entropy.h"
+#include "graft/tasks/class_metrics.h"
 #include "graft/tasks/packing.h"
-#include "graft/tasks/scores.h"
 
 namespace graft {
 namespace {
@@ -60,63 +60,6 @@ struct Columns {
     if (out.label.empty()) out.label = "label";
     return out;
   }
-};
-
-class SequenceMetrics : public Metrics {
- public:
-  SequenceMetrics(const SequenceConfig& config, bool regression) : config_(config), regression_(regression) {}
-
-  void add(const TaskBatch& batch, const Tensor& logits) override {
-    const Tensor values = logits.detach().to(at::kDouble).cpu();
-    const Tensor labels = batch.labels.to(at::kDouble).cpu();
-    const Tensor chosen = regression_ ? values.flatten() : values.argmax(1).to(at::kDouble);
-    const Tensor sure = regression_ ? Tensor() : std::get<0>(at::softmax(values, 1).max(1));
-    for (int64_t i = 0; i < labels.size(0); ++i) {
-      const double label = labels[i].item<double>(), prediction = chosen[i].item<double>();
-      Json row = {{"label", named(label)}, {"prediction", named(prediction)}};
-      if (!regression_) row["probability"] = sure[i].item<double>();
-      predictions_.push_back(std::move(row));
-      if (unlabelled(label)) continue;
-      labels_.push_back(label);
-      values_.push_back(prediction);
-    }
-  }
-
-  std::vector<std::pair<std::string, double>> values() const override {
-    std::vector<std::pair<std::string, double>> out;
-    if (labels_.empty()) return out;
-    for (const std::string& name : config_.metrics) out.emplace_back(name, value(name));
-    return out;
-  }
-  std::vector<Json> predictions() const override { return predictions_; }
-
- private:
-  bool unlabelled(double label) const { return regression_ ? std::isnan(label) : label < 0; }
-  Json named(double value) const {
-    if (unlabelled(value)) return nullptr;
-    return regression_ ? Json(value) : Json(config_.labels[static_cast<size_t>(value)]);
-  }
-  double value(const std::string& name) const {
-    if (name == "pearson") return pearson(values_, labels_);
-    if (name == "spearman") return spearman(values_, labels_);
-    if (name == "mse") {
-      double sum = 0;
-      for (size_t i = 0; i < labels_.size(); ++i)
-        sum += (labels_[i] - values_[i]) * (labels_[i] - values_[i]);
-      return sum / static_cast<double>(labels_.size());
-    }
-    const std::vector<int64_t> labels(labels_.begin(), labels_.end());
-    const std::vector<int64_t> predicted(values_.begin(), values_.end());
-    if (name == "accuracy") return accuracy(labels, predicted);
-    if (name == "matthews") return matthews(labels, predicted);
-    if (name == "f1" && config_.labels.size() == 2) return f1(labels, predicted, 1);
-    return f1_macro(labels, predicted);
-  }
-
-  SequenceConfig config_;
-  bool regression_;
-  std::vector<double> labels_, values_;
-  std::vector<Json> predictions_;
 };
 
 class SequenceTask : public Task {
@@ -185,7 +128,7 @@ class SequenceTask : public Task {
   }
 
   std::unique_ptr<Metrics> metrics() const override {
-    return std::make_unique<SequenceMetrics>(config_, regression());
+    return class_metrics({config_.labels, config_.metrics, regression()});
   }
   std::vector<std::string> metric_names() const override { return config_.metrics; }
   std::string default_metric() const override { return config_.metrics[0]; }
@@ -276,20 +219,7 @@ std::unique_ptr<Task> create(const TaskSetup& setup) {
   auto config = read_fields<SequenceConfig>(setup.task, "task");
   find_problem(config, setup);
   const bool regression = config.problem_type == kRegression;
-  const std::vector<std::string> known =
-      regression ? std::vector<std::string>{"pearson", "spearman", "mse"}
-                 : std::vector<std::string>{"accuracy", "f1", "f1_macro", "matthews"};
-  if (config.metrics.empty()) {
-    config.metrics = regression ? std::vector<std::string>{"pearson", "spearman"}
-                                : std::vector<std::string>{"accuracy", "f1"};
-  }
-  for (const std::string& name : config.metrics) {
-    if (std::find(known.begin(), known.end(), name) == known.end()) {
-      std::string list;
-      for (const std::string& one : known) list += (list.empty() ? "" : ", ") + one;
-      throw UsageError("task.metrics", "{}, expected some of {}{}", name, list, did_you_mean(name, known));
-    }
-  }
+  settle_metrics(config.metrics, regression);
   return std::make_unique<SequenceTask>(std::move(config), setup);
 }
 

@@ -47,6 +47,9 @@ class Task {
   virtual HeadKind head() const = 0;
   virtual std::vector<std::string> label_names() const = 0;  // empty: no classes
   virtual int64_t num_labels() const = 0;                    // 0: no such head
+  /// Negative ids in a sequence are rows of a prompt: -1 the first, -2 the second … What each starts as: a
+  /// token's id, or -1 for nothing. Empty: the task has none.
+  virtual std::vector<int64_t> pseudo_tokens() const { return {}; }
   virtual std::string problem_type() const = 0;  // "", "regression", "single_label_classification"
   /// One split's examples → sequences (plain text: blocks), in order. Errors: DataError with the example's
   /// file and line.

@@ -97,6 +97,12 @@ TEST_F(Source, PlainTextIsDocuments) {
   EXPECT_EQ(error("a.txt", "<|endoftext|>\n"), "a.txt] holds no examples");
 }
 
+TEST_F(Source, ConllIsAWordALineWithItsTagLast) {
+  EXPECT_EQ(read("a.conll", "-DOCSTART- -X- O\n\na NN B-X\nb\tO\n\n\nc O\n"),
+            R"(tokens=["a","b"]|tags=["B-X","O"]|@3;tokens=["c"]|tags=["O"]|@7;)");
+  EXPECT_TRUE(contains(error("a.conll", "a O\nb\n"), "a.conll:2] one column"));
+}
+
 TEST_F(Source, SaysWhatItCannotRead) {
   for (const char* name : {"a.tsv", "a.csv", "a.jsonl", "a.json", "a.txt"}) {
     EXPECT_EQ(error(name, ""), std::string(name) + "] is empty, expected examples");
@@ -104,8 +110,9 @@ TEST_F(Source, SaysWhatItCannotRead) {
   }
   EXPECT_TRUE(contains(message_of<DataError>([&] { read_examples(folder_ / "none.tsv", {}); }),
                        "cannot be read: No such file"));
-  EXPECT_EQ(error<UsageError>("a.bin", "x"),
-            "a.bin] no known ending: .bin, expected .tsv, .csv, .jsonl, .json or .txt; or say the format");
+  EXPECT_EQ(
+      error<UsageError>("a.bin", "x"),
+      "a.bin] no known ending: .bin, expected .tsv, .csv, .jsonl, .json, .conll or .txt; or say the format");
   EXPECT_TRUE(contains(error<UsageError>("a.tsv", "x", {.format = "xml"}),
                        "unknown format: xml, expected one of tsv"));
   EXPECT_TRUE(contains(error<UsageError>("a.tsv", "x", {.header = false}), "is read without a header"));

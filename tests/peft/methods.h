@@ -19,9 +19,12 @@ struct MethodRow {
   bool merges = true;          // there is a merged form
   bool exact_gradient = true;  // not where a part of the value is held fixed (DoRA's norms)
   std::function<int64_t(int64_t in, int64_t out)> count = {};
+  /// Of a method on the model's inputs: trained numbers beside the heads'.
+  std::function<int64_t(const Model&)> input_count = {};
   /// Model types (first word of the tiny model's name) that have nothing to train, or sizes that the row does
   /// not divide.
   std::vector<std::string> refuses = {};
+  bool names_modules = true;  // the file's keys are the model's: no other model fits
 };
 
 inline void PrintTo(const MethodRow& row, std::ostream* out) { *out << row.name; }

@@ -68,6 +68,11 @@ TEST(Recipe, DefaultsDependOnTaskAndMethod) {
   };
   EXPECT_EQ(rate("{model: m, task: glue/mrpc}"), 4e-4);
   EXPECT_EQ(rate("{model: m, task: glue/mrpc, method: full}"), 2e-5);
+  EXPECT_EQ(rate("{model: m, task: glue/mrpc, method: prompt_tuning}"), 3e-2);
+  EXPECT_EQ(rate("{model: m, task: glue/mrpc, method: p_tuning}"), 1e-3);
+  EXPECT_EQ(rate("{model: m, task: glue/mrpc, method: prefix_tuning}"), 5e-3);
+  EXPECT_EQ(rate("{model: m, task: glue/mrpc, method: bitfit}"), 1e-3);
+  EXPECT_EQ(rate("{model: m, task: glue/mrpc, method: prompt_tuning, train: {learning_rate: 1e-3}}"), 1e-3);
   EXPECT_EQ(rate("{model: {from_scratch: {config: c}}, task: causal_lm, method: full}"), 1e-3);
   EXPECT_EQ(rate("{model: m, task: causal_lm, train: {learning_rate: 7}}"), 7);
   EXPECT_EQ(

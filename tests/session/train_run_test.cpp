@@ -122,6 +122,7 @@ TEST(TrainRun, ADryRunSaysWhatWouldBeTrainedAndWritesNothing) {
   EXPECT_EQ(report.document["trainable_parameters"], 290);
   EXPECT_EQ(report.document["trained"]["classifier.weight"]["parameters"], 32);
   EXPECT_GT(report.document["memory_bytes"]["total"].get<int64_t>(), 0);
+  EXPECT_NE(report.text.find("learning rate 0.01"), std::string::npos) << report.text;
   EXPECT_FALSE(fs::exists(tiny.output()));
 }
 
