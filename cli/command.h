@@ -27,6 +27,9 @@ Json recipe_document(const std::vector<std::string>& arguments);
 /// Prints the document with --json, else the text; to standard output.
 void print_result(const Globals& globals, const Json& document, const std::string& text);
 
+/// C++ source of all help pages: the program's, the commands' and the recipe's keys.
+std::string help_pages_source(const CLI::App& app, const std::vector<CLI::App*>& commands);
+
 Run define_bench(CLI::App& app, const Globals& globals);
 Run define_eval(CLI::App& app, const Globals& globals);
 Run define_forward(CLI::App& app, const Globals& globals);

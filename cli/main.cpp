@@ -1,4 +1,4 @@
-// The program: a table of commands, and the one place that catches everything.
+// The engine behind the launcher: a table of commands, and the one place that catches everything.
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 #include <algorithm>
@@ -58,6 +58,7 @@ void check_command(std::string_view name) {
 int run(int argc, char** argv) {
   if (argc > 1 && argv[1][0] != '-') check_command(argv[1]);
   CLI::App app{"parameter-efficient fine-tuning of pretrained language models", "graft"};
+  app.add_flag("--version")->description("the program's version");  // the launcher says it
   app.require_subcommand(1);
   Globals globals;
   std::vector<std::pair<CLI::App*, Run>> defined;
@@ -66,6 +67,12 @@ int run(int argc, char** argv) {
     sub->add_flag("--json", globals.json, "one JSON document on standard output");
     sub->add_flag("--quiet", globals.quiet, "no progress, no log");
     defined.emplace_back(sub, command.define(*sub, globals));
+  }
+  if (argc == 2 && std::strcmp(argv[1], "--help-pages") == 0) {
+    std::vector<CLI::App*> subs;
+    for (const auto& [sub, command] : defined) subs.push_back(sub);
+    fmt::print("{}", help_pages_source(app, subs));
+    return 0;
   }
   try {
     app.parse(argc, argv);

@@ -11,6 +11,7 @@
 #include "graft/nn/attention.h"
 #include "graft/nn/dropout.h"
 #include "graft/nn/norm.h"
+#include "graft/nn/stack.h"
 
 namespace graft {
 
@@ -226,13 +227,16 @@ class T5Stack : public Module {
                  std::vector<Tensor>* states) const {
     auto read = ReadRows::of(batch, layout);
     if (read && !read->early) read.reset();  // cross-attention needs the rows in their order
+    const auto stack = std::make_shared<const StackPass>(StackPass{batch, layout, read});
     const Tensor bias = blocks_[0]->attention.inner.distance_bias();
     x = dropped(x, dropout_, batch.dropout);
     for (size_t i = 0; i < blocks_.size(); ++i) {
       if (states != nullptr) states->push_back(x);
-      const bool last = i + 1 == blocks_.size();
-      const LayerPass pass{batch, layout, static_cast<int64_t>(i), last && read ? &*read : nullptr};
-      x = blocks_[i]->forward(x, pass, bias, memory);
+      const T5Block& block = *blocks_[i];
+      x = run_block(stack, i, blocks_.size(), x,
+                    [&block, bias, memory](const Tensor& y, const LayerPass& pass) {
+                      return block.forward(y, pass, bias, memory);
+                    });
     }
     x = dropped(norm_.forward(x), dropout_, batch.dropout);
     if (states != nullptr) states->push_back(x);

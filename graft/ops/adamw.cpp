@@ -7,6 +7,7 @@
 
 #include "graft/base/error.h"
 #include "graft/ops/kernels.h"
+#include "graft/ops/optimizer_steps.h"
 
 namespace graft::ops {
 namespace {
@@ -31,6 +32,11 @@ void check(const Tensor& parameter, const Tensor& other, const char* name) {
 }
 
 }  // namespace
+
+void adamw_range(const StepRange& range, int64_t step, const AdamWOptions& options) {
+  kernels<float>().adamw(factors(step, options), range.n, range.parameter, range.gradient, range.first,
+                         range.second);
+}
 
 void adamw_step(Tensor& parameter, const Tensor& gradient, Tensor& exp_avg, Tensor& exp_avg_sq, int64_t step,
                 const AdamWOptions& options) {

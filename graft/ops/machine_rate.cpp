@@ -3,9 +3,6 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <ATen/ops/_int_mm.h>
-#if defined(__GLIBC__)
-#include <malloc.h>
-#endif
 
 #include <chrono>
 #include <limits>
@@ -64,16 +61,6 @@ double read_bandwidth(int64_t rounds) {
     });
   });
   return static_cast<double>(kBytes) / time;
-}
-
-void keep_large_buffers() {
-#if defined(__GLIBC__)
-  // The C library takes no mmap threshold above 32 MiB.
-  constexpr int kKeep = 1 << 30;
-  mallopt(M_MMAP_THRESHOLD, 32 << 20);
-  mallopt(M_TRIM_THRESHOLD, kKeep);
-  mallopt(M_TOP_PAD, 64 << 20);
-#endif
 }
 
 }  // namespace graft::ops

@@ -20,9 +20,4 @@ double matrix_rate(at::ScalarType type, const ProductShape& shape, int64_t round
 /// Bytes a second that all threads together read from a buffer larger than the caches, the best of `rounds`.
 double read_bandwidth(int64_t rounds = 5);
 
-/// Values of the allocator's settings that keep large tensors' pages between steps: without, each step asks
-/// the system for its activations and zeroes them anew. Call once, before the first large tensor; does
-/// nothing where the C library has no such setting.
-void keep_large_buffers();
-
 }  // namespace graft::ops

@@ -4,6 +4,7 @@
 
 #include "graft/ops/kernels.h"
 #include "graft/ops/machine_rate.h"
+#include "graft/ops/tensor_memory.h"
 #include "graft/session/bench_work.h"
 #include "graft/session/machine.h"
 #include "graft/session/session.h"
@@ -75,7 +76,7 @@ std::vector<std::string> bench_works() {
 
 RunReport bench_run(const BenchOptions& options) {
   for (const std::string& name : options.works) bench_work(name);
-  ops::keep_large_buffers();
+  ops::keep_tensor_memory();
   if (options.threads > 0) at::set_num_threads(static_cast<int>(options.threads));
   RunReport report;
   report.text = fmt::format("{} threads, kernels {}\n", at::get_num_threads(), ops::isa());

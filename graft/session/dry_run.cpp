@@ -3,29 +3,11 @@
 #include <algorithm>
 #include <map>
 
-#include "graft/data/order.h"
-#include "graft/session/machine.h"
+#include "graft/session/memory_plan.h"
 #include "graft/session/progress.h"
 
 namespace graft {
 namespace {
-
-/// Rows of the run's largest batch in its first epoch.
-int64_t largest_batch(const Experiment& experiment) {
-  const TrainConfig& train = experiment.recipe().train;
-  const std::vector<int64_t> lengths = lengths_of(experiment.features(Split::train));
-  const BatchOptions options{.batch_size = train.batch_size,
-                             .batch_tokens = train.batch_tokens,
-                             .shuffle = train.shuffle,
-                             .group_by_length = train.group_by_length};
-  int64_t most = 0;
-  for (const auto& batch : epoch_batches(lengths, options, static_cast<uint64_t>(train.seed), 0)) {
-    int64_t rows = 0;
-    for (const int64_t index : batch) rows += lengths[static_cast<size_t>(index)];
-    most = std::max(most, rows);
-  }
-  return most;
-}
 
 /// Tensors by the last parts of their names: "lora_A", with number and parameters.
 std::map<std::string, std::pair<int64_t, int64_t>> kinds_of(const TensorMap& trained) {
@@ -60,37 +42,11 @@ int64_t total_parameters(const Model& model) {
 
 }  // namespace
 
-Json memory_estimate(const Experiment& experiment, const Adapter& adapter) {
-  const Model& model = experiment.model();
-  const ModelInfo& info = model.info();
-  int64_t base = 0;
-  for (const auto& [path, parameter] : model.named_parameters())
-    base += static_cast<int64_t>(parameter->base.nbytes());
-  // Values, gradients, two moments, and the best state where one is kept.
-  const int64_t copies = experiment.features(Split::validation).empty() ? 4 : 5;
-  const int64_t trained = parameter_count(trainable(adapter)) * 4 * copies;
-  const int64_t rows = largest_batch(experiment);
-  const int64_t width = model.config.value("intermediate_size", 4 * info.hidden_size);
-  const auto bytes = static_cast<int64_t>(c10::elementSize(model.dtype));
-  // A block keeps about ten rows of the hidden size (norms, q, k, v, attention, residuals) and three of the
-  // inner size.
-  const int64_t blocks = rows * info.num_layers * (10 * info.hidden_size + 3 * width) * bytes;
-  const bool vocabulary = model.head == HeadKind::causal_lm || model.head == HeadKind::masked_lm;
-  // Logits, their softmax and gradient, in float32.
-  const int64_t logits = vocabulary ? rows * info.vocab_size * 4 * 3 : 0;
-  const int64_t process = memory_bytes() - base;
-  return {{"base", base},
-          {"trained", trained},
-          {"activations", blocks + logits},
-          {"process", std::max<int64_t>(0, process)},
-          {"total", base + trained + blocks + logits + std::max<int64_t>(0, process)}};
-}
-
-RunReport dry_run_report(const Experiment& experiment, const Adapter& adapter, const Trainer& trainer) {
+RunReport dry_run_report(const Experiment& experiment, const Adapter& adapter, Trainer& trainer) {
   const TensorMap trained = trainable(adapter);
   const int64_t count = parameter_count(trained), total = total_parameters(experiment.model());
   const auto kinds = kinds_of(trained);
-  const Json memory = memory_estimate(experiment, adapter);
+  const MemoryPlan memory = plan_memory(experiment, adapter, trainer);
   RunReport report;
   Json parts = Json::object();
   for (const auto& [kind, numbers] : kinds)
@@ -104,7 +60,7 @@ RunReport dry_run_report(const Experiment& experiment, const Adapter& adapter, c
                      {"tokens_per_epoch", tokens},
                      {"validation_sequences", experiment.features(Split::validation).size()},
                      {"steps", trainer.total_steps()},
-                     {"memory_bytes", memory},
+                     {"memory_bytes", memory.json()},
                      {"recipe", recipe_document(experiment.recipe())}};
   std::string& text = report.text;
   text = fmt::format("trains {} parameters beside {} ({:.3f} %)\n", count_text(count), count_text(total),
@@ -117,10 +73,11 @@ RunReport dry_run_report(const Experiment& experiment, const Adapter& adapter, c
                       count_text(static_cast<int64_t>(experiment.features(Split::validation).size())));
   text += fmt::format("steps: {}, learning rate {}\n", count_text(trainer.total_steps()),
                       experiment.recipe().train.learning_rate);
-  text += fmt::format("memory: about {} (base {}, trained {}, activations {})",
-                      bytes_text(memory["total"].get<int64_t>()), bytes_text(memory["base"].get<int64_t>()),
-                      bytes_text(memory["trained"].get<int64_t>()),
-                      bytes_text(memory["activations"].get<int64_t>()));
+  text +=
+      fmt::format("memory: about {} (base {}, trained {}, a step's activations {})", bytes_text(memory.total),
+                  bytes_text(memory.base), bytes_text(memory.trained), bytes_text(memory.activations));
+  if (memory.recomputed > 0)
+    text += fmt::format("; {} blocks compute their activations anew", memory.recomputed);
   return report;
 }
 

@@ -6,10 +6,6 @@
 
 namespace graft {
 
-/// Bytes of the base, of what is trained (values, gradients, moments, the best state), and of a step's
-/// activations; an estimate.
-Json memory_estimate(const Experiment& experiment, const Adapter& adapter);
-
-RunReport dry_run_report(const Experiment& experiment, const Adapter& adapter, const Trainer& trainer);
+RunReport dry_run_report(const Experiment& experiment, const Adapter& adapter, Trainer& trainer);
 
 }  // namespace graft

@@ -95,9 +95,16 @@ Experiment Experiment::open(Recipe recipe, const std::vector<Split>& splits, con
   // Weights are read while the texts are tokenised.
   auto model =
       std::async(std::launch::async, [&] { return loading.run(load_options(out.recipe_, *out.task_)); });
+  std::future<std::vector<Features>> features[3];
   for (const Split split : splits) {
-    auto& of_split = examples[static_cast<size_t>(split)];
-    if (!of_split.empty()) out.features_[static_cast<size_t>(split)] = out.task_->features(of_split);
+    const Examples& of_split = examples[static_cast<size_t>(split)];
+    if (of_split.empty()) continue;
+    features[static_cast<size_t>(split)] =
+        std::async(std::launch::async, [&] { return out.task_->features(of_split); });
+  }
+  for (const Split split : splits) {
+    auto& of_split = features[static_cast<size_t>(split)];
+    if (of_split.valid()) out.features_[static_cast<size_t>(split)] = of_split.get();
   }
   out.model_ = model.get();
   if (!source.adapter.empty()) {

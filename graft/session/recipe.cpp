@@ -65,6 +65,12 @@ void fill_in_defaults(Json& document) {
   if (document.contains("method")) method = document["method"]["name"].get<std::string>();
   apply_preset(task, document["data"]);
   Json& train = document["train"];
+  // YAML reads true and false as no text.
+  if (train.contains("checkpointing") && train["checkpointing"].is_boolean())
+    train["checkpointing"] = train["checkpointing"].get<bool>() ? "true" : "false";
+  if (train.contains("memory") && train["memory"].is_number_integer())
+    train["memory"] = train["memory"].dump();
+  if (train.value("optimizer", Json()) == "lion" && !train.contains("betas")) train["betas"] = {0.9, 0.99};
   const Json defaults = train_defaults(task_name, method, names_scratch(document["model"]));
   for (const auto& [key, value] : defaults.items()) {
     // A count of warm-up steps says more than a share.
@@ -75,8 +81,9 @@ void fill_in_defaults(Json& document) {
 
 /// What a run may change when it goes on.
 const std::set<std::string>& free_keys() {
-  static const std::set<std::string> keys{"train.threads", "train.keep", "train.save_every",
-                                          "train.log_every", "output"};
+  static const std::set<std::string> keys{"train.threads",   "train.keep",          "train.save_every",
+                                          "train.log_every", "train.checkpointing", "train.memory",
+                                          "output"};
   return keys;
 }
 
@@ -142,22 +149,6 @@ std::vector<FieldHelp> recipe_help() {
     }
   }
   return rows;
-}
-
-std::string help_text(const std::string& key) {
-  const std::vector<FieldHelp> rows = recipe_help();
-  std::string text;
-  std::vector<std::string> names;
-  for (const FieldHelp& row : rows) {
-    names.push_back(row.path);
-    const bool named = row.path == key || row.path.starts_with(key + ".") || row.path.ends_with("." + key);
-    if (!key.empty() && !named) continue;
-    text +=
-        fmt::format("{}{}{}\n    {}\n", row.path, row.default_value.empty() ? "" : " = " + row.default_value,
-                    row.expected.empty() ? "" : "  (" + row.expected + ")", row.help);
-  }
-  if (text.empty()) throw UsageError("help", "no key {}{}", key, did_you_mean(key, names));
-  return text;
 }
 
 std::vector<std::string> differences(const Json& now, const Json& before) {

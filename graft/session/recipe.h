@@ -75,9 +75,6 @@ Json recipe_document(const Recipe& recipe);
 
 /// Every key with its default and meaning, in order.
 std::vector<FieldHelp> recipe_help();
-/// Help text for a key ("train.learning_rate", "learning_rate") or a part ("train"). Errors: UsageError with
-/// the nearest keys.
-std::string help_text(const std::string& key);
 
 /// Where two recipes differ in what a resumed run may not change: "train.seed: 1, was 2" …; empty where
 /// nowhere.

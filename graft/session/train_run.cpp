@@ -8,16 +8,18 @@
 #include "graft/base/error.h"
 #include "graft/base/file.h"
 #include "graft/base/log.h"
-#include "graft/ops/machine_rate.h"
+#include "graft/ops/tensor_memory.h"
 #include "graft/peft/soft_prompt.h"
 #include "graft/session/dry_run.h"
 #include "graft/session/experiment.h"
 #include "graft/session/interrupt.h"
 #include "graft/session/machine.h"
+#include "graft/session/memory_plan.h"
 #include "graft/session/metrics_log.h"
 #include "graft/session/progress.h"
 #include "graft/session/start_words.h"
 #include "graft/tasks/chat_forms.h"
+#include "graft/train/master_weights.h"
 #include "graft/train/state.h"
 
 namespace graft {
@@ -102,6 +104,7 @@ class TrainRun {
         static_cast<uint64_t>(recipe_.train.seed));
     require_filled(experiment_.task(), adapter_);
     attach(adapter_, model);
+    if (recipe_.train.master_weights == "none") drop_master_weights(adapter_, model);
     recipe_.method = effective_method(recipe_.method, adapter_);
     trainer_.emplace(TrainingSet{model, adapter_, experiment_.task(), experiment_.features(Split::train),
                                  experiment_.features(Split::validation)},
@@ -113,6 +116,7 @@ class TrainRun {
     if (const auto finished = finished_before()) return report_of(*finished);
     open_run_folder(folder_, options_.existing);
     write_file(folder_ / "recipe.yaml", to_yaml(recipe_document(recipe_)));
+    plan_blocks();
     if (const auto checkpoint = newest_checkpoint(open_checkpoints(folder_))) trainer_->resume(*checkpoint);
     const TrainOutcome outcome = train();
     if (outcome.end == TrainEnd::interrupted) return interrupted(outcome);
@@ -120,6 +124,14 @@ class TrainRun {
   }
 
  private:
+  /// How many blocks compute their activations anew; measured only where a limit is given.
+  void plan_blocks() {
+    const TrainConfig& train = recipe_.train;
+    if (train.memory.empty() && train.checkpointing != "true") return;
+    trainer_->recompute(train.memory.empty() ? experiment_.model().info().num_layers
+                                             : plan_memory(experiment_, adapter_, *trainer_).recomputed);
+  }
+
   static Experiment open(Recipe recipe, const TrainRunOptions& options) {
     if (!options.dry_run) check_run_folder(recipe.output, options.existing);
     if (recipe.data.train.empty()) throw UsageError("data.train", "missing, expected a file to train on");
@@ -253,7 +265,7 @@ class TrainRun {
 }  // namespace
 
 RunReport train_run(const Recipe& recipe, const TrainRunOptions& options) {
-  ops::keep_large_buffers();
+  ops::keep_tensor_memory();
   if (recipe.train.threads > 0) at::set_num_threads(static_cast<int>(recipe.train.threads));
   return TrainRun(recipe, options).run();
 }

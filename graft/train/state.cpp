@@ -44,12 +44,6 @@ fs::path folder_of(const fs::path& folder, int64_t step) {
   return folder / fmt::format("{}{}", kPrefix, step);
 }
 
-TensorMap prefixed(const TensorMap& tensors, const std::string& prefix) {
-  TensorMap out;
-  for (const auto& [key, tensor] : tensors) out[prefix + key] = tensor;
-  return out;
-}
-
 }  // namespace
 
 std::filesystem::path save_checkpoint(const fs::path& folder, const TrainState& state, Optimizer& optimizer,
@@ -59,9 +53,7 @@ std::filesystem::path save_checkpoint(const fs::path& folder, const TrainState& 
   {
     AtomicFolder whole(target);
     write_safetensors(whole.path() / "trained.safetensors", optimizer.trained());
-    TensorMap moments = prefixed(optimizer.exp_avg(), "exp_avg.");
-    moments.merge(prefixed(optimizer.exp_avg_sq(), "exp_avg_sq."));
-    write_safetensors(whole.path() / "optimizer.safetensors", moments);
+    write_safetensors(whole.path() / "optimizer.safetensors", optimizer.state());
     if (!state.best.empty()) write_safetensors(whole.path() / "best.safetensors", state.best);
     Json document = write_fields(state);
     document["dropout_position"] = state.dropout_position;
@@ -131,11 +123,9 @@ TrainState load_checkpoint(const fs::path& checkpoint, Optimizer& optimizer) {
   state.dropout_position = dropout_position;
   const fs::path best = checkpoint / "best.safetensors";
   const fs::path trained = checkpoint / "trained.safetensors";
-  const fs::path moments = checkpoint / "optimizer.safetensors";
+  const fs::path of_optimizer = checkpoint / "optimizer.safetensors";
   copy_values(read_safetensors(trained), optimizer.trained(), trained.string());
-  TensorMap targets = prefixed(optimizer.exp_avg(), "exp_avg.");
-  targets.merge(prefixed(optimizer.exp_avg_sq(), "exp_avg_sq."));
-  copy_values(read_safetensors(moments), targets, moments.string());
+  copy_values(read_safetensors(of_optimizer), optimizer.state(), of_optimizer.string());
   if (fs::exists(best)) {
     for (const auto& [key, tensor] : optimizer.trained()) state.best[key] = at::empty_like(tensor.detach());
     copy_values(read_safetensors(best), state.best, best.string());

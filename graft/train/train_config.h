@@ -23,9 +23,13 @@ struct TrainConfig {
   double warmup_ratio = 0;
   std::string optimizer = "adamw";
   std::vector<double> betas{0.9, 0.999};
+  double momentum = 0;
   double eps = 1e-8;
   double weight_decay = 0;
   double max_grad_norm = 1;
+  std::string master_weights = "float32";
+  std::string checkpointing = "auto";
+  std::string memory;
   int64_t evaluate_every = 0;
   int64_t save_every = 0;
   int64_t keep = 1;
@@ -53,13 +57,25 @@ struct TrainConfig {
           at_least<int64_t>(0));
     visit("warmup_ratio", self.warmup_ratio, "the same as a share of all steps; used where warmup_steps is 0",
           between(0.0, 1.0));
-    visit("optimizer", self.optimizer, "the optimizer", one_of({"adamw"}));
-    visit("betas", self.betas, "decay of the optimizer's two moments");
-    visit("eps", self.eps, "what the optimizer adds to the denominator", at_least(0.0));
+    visit("optimizer", self.optimizer, "the optimizer", one_of({"adamw", "adafactor", "sgd", "lion"}));
+    visit("betas", self.betas, "decay of AdamW's two moments; Lion's two rates");
+    visit("momentum", self.momentum, "SGD's share of the last step", between(0.0, 1.0));
+    visit("eps", self.eps, "what AdamW adds to the denominator", at_least(0.0));
     visit("weight_decay", self.weight_decay, "decoupled decay of weights; biases and norms are left out",
           at_least(0.0));
     visit("max_grad_norm", self.max_grad_norm, "gradients are clipped to this global norm; 0: not clipped",
           at_least(0.0));
+    visit("master_weights", self.master_weights,
+          "trained matrices of a bfloat16 model: float32 copies, or none: bfloat16, rounded by chance at "
+          "each step",
+          one_of({"float32", "none"}));
+    visit("checkpointing", self.checkpointing,
+          "blocks compute their activations anew in the backward pass (the same bits, less memory, up to a "
+          "third more "
+          "time): all of them, none, or as few as train.memory needs",
+          one_of({"auto", "true", "false"}));
+    visit("memory", self.memory,
+          "what the run may take, for example 8GiB; decides with checkpointing: auto; empty: no limit");
     visit("evaluate_every", self.evaluate_every, "steps between evaluations; 0: after each epoch",
           at_least<int64_t>(0));
     visit("save_every", self.save_every, "steps between checkpoints; 0: after each epoch",

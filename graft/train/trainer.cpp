@@ -8,6 +8,8 @@
 #include <cmath>
 
 #include "graft/base/error.h"
+#include "graft/nn/recompute.h"
+#include "graft/ops/tensor_memory.h"
 #include "graft/train/schedule.h"
 
 namespace graft {
@@ -57,6 +59,7 @@ Trainer::Work Trainer::collate(Position position) {
 }
 
 double Trainer::backward(const Work& work) {
+  const RecomputeGuard guard(recomputed_);
   const auto units = static_cast<double>(std::max<int64_t>(1, work.label_units));
   double loss = 0;
   for (const TaskBatch& batch : work.batches) {
@@ -74,6 +77,21 @@ double Trainer::backward(const Work& work) {
     auxiliary.backward();
   }
   return loss;
+}
+
+int64_t Trainer::measure_bytes(const std::vector<int64_t>& indices, int64_t recomputed) {
+  const RandomStream dropout = dropout_;
+  const int64_t blocks = std::exchange(recomputed_, recomputed);
+  Work work;
+  work.batches.push_back(set_.task.collate(set_.train, indices, set_.model, 0));
+  work.label_units = work.batches[0].label_units;
+  const int64_t before = ops::tensor_memory().bytes;
+  ops::reset_tensor_peak();
+  backward(work);
+  optimizer_.clear_gradients();
+  dropout_ = dropout;
+  recomputed_ = blocks;
+  return ops::tensor_memory().peak - before;
 }
 
 StepReport Trainer::train_step(const Work& work) {

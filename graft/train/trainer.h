@@ -57,6 +57,14 @@ class Trainer {
 
   int64_t total_steps() const { return plan_.total_steps(); }
   int64_t step() const { return state_.step; }
+  /// So many of the model's first blocks compute their activations anew in the backward pass; 0 at first.
+  /// Changes no bit of any result.
+  void recompute(int64_t blocks) { recomputed_ = blocks; }
+  /// The most bytes of large tensors that the gradients of one batch take beside what is there; changes
+  /// nothing. 0 where tensor memory is not kept.
+  int64_t measure_bytes(const std::vector<int64_t>& indices, int64_t recomputed);
+  /// Bytes of the optimizer's state.
+  int64_t state_bytes() const { return optimizer_.state_bytes(); }
   /// Goes on from a checkpoint. Errors: DataError where it is another run's.
   void resume(const std::filesystem::path& checkpoint);
   /// Trains to the end; then the adapter's tensors hold the best state (the last one where nothing was
@@ -87,6 +95,7 @@ class Trainer {
   Optimizer optimizer_;
   RandomStream dropout_;
   TrainState state_;
+  int64_t recomputed_ = 0;
 };
 
 }  // namespace graft

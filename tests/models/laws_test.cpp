@@ -8,6 +8,7 @@
 
 #include "graft/base/error.h"
 #include "graft/io/checkpoint.h"
+#include "graft/nn/recompute.h"
 #include "tests/models/tiny.h"
 
 namespace graft::test {
@@ -74,6 +75,104 @@ TEST_P(Laws, ReadRowsAreTheRowsOfAll) {
     EXPECT_LT(largest_difference(model->run(batch).detach(), whole.index_select(0, rows)), kRounding) << rows;
     batch.trace = nullptr;
   }
+}
+
+/// Counts the rows that a linear map is given.
+class CountRows : public LinearHook {
+ public:
+  Tensor forward(const Linear& base, const Tensor& x, RandomStream*) override {
+    rows = x.size(0);
+    return base.apply(x);
+  }
+  int64_t rows = 0;
+};
+
+/// The linear maps with this role, in the network's order.
+std::vector<Linear*> linears_of(Model& model, const std::string& role) {
+  std::vector<Linear*> found;
+  const std::vector<Role> roles = model.roles();
+  for (const auto& [path, module] : model.named_modules()) {
+    const auto fits = [&path = path](const Role& one) { return path.ends_with(one.suffix); };
+    const auto first = std::find_if(roles.begin(), roles.end(), fits);
+    auto* const linear = dynamic_cast<Linear*>(module);
+    if (linear != nullptr && first != roles.end() && first->name == role) found.push_back(linear);
+  }
+  return found;
+}
+
+TEST_P(Laws, LastBlockComputesOnlyTheRowsThatAreRead) {
+  const at::NoGradGuard no_grad;
+  Batch batch = batch_of(*model, texts());
+  const Layout& layout = result_layout(*model, batch);
+  batch.rows = layout.last_rows();
+  for (const char* role : {"attention_output", "mlp_up", "mlp_down"}) {
+    const std::vector<Linear*> maps = linears_of(*model, role);
+    ASSERT_GE(maps.size(), 1U) << role;
+    const auto count = std::make_shared<CountRows>();
+    maps.back()->hook = count;
+    model->run(batch);
+    maps.back()->hook.reset();
+    // ALBERT's one block serves every layer; the last of them is what counted last.
+    EXPECT_EQ(count->rows, layout.sequences()) << role;
+    EXPECT_LT(count->rows, layout.rows()) << role;
+  }
+}
+
+TEST_P(Laws, NoGradientIsMadeBelowTheLowestTrainedPlace) {
+  const std::vector<Linear*> maps = linears_of(*model, "mlp_down");
+  if (maps.size() < 2) return;  // shared blocks have no lower place
+  Batch batch = batch_of(*model, texts());
+  Trace trace;
+  batch.trace = &trace;
+  maps.back()->weight->stand_in = maps.back()->weight->base.clone().requires_grad_(true);
+  const Tensor hidden = model->run(batch);
+  const auto& states = two_stacks() ? trace.decoder_hidden_states : trace.hidden_states;
+  ASSERT_GE(states.size(), 3U);
+  for (size_t i = 0; i + 1 < states.size(); ++i)
+    EXPECT_FALSE(states[i].requires_grad()) << "input of block " << i;
+  EXPECT_TRUE(hidden.requires_grad());
+}
+
+TEST_P(Laws, RecomputedBlocksHaveTheSameBits) {
+  Batch batch = batch_of(*model, texts());
+  batch.rows = result_layout(*model, batch).last_rows();
+  const Tensor seed = (at::arange(24, at::kFloat) / 50 - 0.2).requires_grad_(true);
+  const auto run = [&](int64_t recomputed) {
+    RandomStream dropout(9, "dropout");
+    batch.dropout = &dropout;
+    const RecomputeGuard guard(recomputed);
+    batch.prefix.clear();
+    // A prefix is computed from what is trained: it is read by the blocks, but lies outside of them.
+    const auto& info = model->info();
+    for (int64_t layer = 0; GetParam().has_prefix && layer < info.num_layers; ++layer) {
+      const Tensor key = (seed.repeat({2 * info.num_kv_heads}) * static_cast<double>(layer + 1))
+                             .slice(0, 0, 2 * info.num_kv_heads * info.head_dim)
+                             .view({2, info.num_kv_heads, info.head_dim});
+      batch.prefix.push_back({key.sin(), key.cos()});
+    }
+    std::vector<Tensor> out = {seed};
+    for (const auto& [path, parameter] : model->named_parameters()) {
+      parameter->stand_in = parameter->base.clone().requires_grad_(true);
+      out.push_back(parameter->stand_in);
+    }
+    seed.mutable_grad() = Tensor();
+    const Tensor hidden = model->run(batch);
+    (hidden * at::linspace(-1, 1, hidden.numel()).view(hidden.sizes())).sum().backward();
+    for (Tensor& tensor : out) tensor = tensor.grad().defined() ? tensor.grad().clone() : Tensor();
+    out.push_back(hidden.detach());
+    out.push_back(at::tensor(static_cast<int64_t>(dropout.position())));
+    return out;
+  };
+  const std::vector<Tensor> kept = run(0), anew = run(9);
+  ASSERT_EQ(kept.size(), anew.size());
+  size_t with_gradient = 0;
+  for (size_t i = 0; i < kept.size(); ++i) {
+    ASSERT_EQ(kept[i].defined(), anew[i].defined()) << i;
+    if (!kept[i].defined()) continue;
+    EXPECT_TRUE(at::equal(kept[i], anew[i])) << "tensor " << i;
+    ++with_gradient;
+  }
+  EXPECT_GT(with_gradient, kept.size() / 2);
 }
 
 TEST_P(DecoderLaws, CachedDecodingEqualsTheFullForward) {

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "graft/base/error.h"
+#include "graft/base/field_help.h"
 
 namespace graft {
 namespace {
@@ -90,11 +91,12 @@ TEST(Recipe, PresetsFillInColumnsThatTheRecipeDoesNotName) {
 }
 
 TEST(Recipe, HelpFindsKeysAndParts) {
-  EXPECT_NE(help_text("learning_rate").find("train.learning_rate"), std::string::npos);
-  EXPECT_NE(help_text("train").find("train.max_grad_norm"), std::string::npos);
-  EXPECT_NE(help_text("").find("model.dtype"), std::string::npos);
+  const auto text_of = [](const std::string& key) { return help_text(rows_of(recipe_help(), key)); };
+  EXPECT_NE(text_of("learning_rate").find("train.learning_rate"), std::string::npos);
+  EXPECT_NE(text_of("train").find("train.max_grad_norm"), std::string::npos);
+  EXPECT_NE(text_of("").find("model.dtype"), std::string::npos);
   try {
-    help_text("train.learning_rat");
+    text_of("train.learning_rat");
     FAIL() << "no error";
   } catch (const UsageError& error) {
     EXPECT_NE(std::string(error.what()).find("train.learning_rate"), std::string::npos);

@@ -10,6 +10,7 @@
 #include "graft/io/safetensors.h"
 #include "graft/session/eval_run.h"
 #include "graft/session/inspect.h"
+#include "graft/session/memory_plan.h"
 #include "graft/session/merge_run.h"
 #include "tests/session/tiny_run.h"
 
@@ -124,6 +125,68 @@ TEST(TrainRun, ADryRunSaysWhatWouldBeTrainedAndWritesNothing) {
   EXPECT_GT(report.document["memory_bytes"]["total"].get<int64_t>(), 0);
   EXPECT_NE(report.text.find("learning rate 0.01"), std::string::npos) << report.text;
   EXPECT_FALSE(fs::exists(tiny.output()));
+}
+
+TEST(TrainRun, RecomputedBlocksTrainTheSameBits) {
+  const TinyRun tiny;
+  const auto trained = [&](const Json& document, const char* file) {
+    train(document, {.existing = Existing::overwrite});
+    return read_file(tiny.output() / file);
+  };
+  const char* const adapter = "adapter_model.safetensors";
+  const std::string kept = trained(tiny.classification({"train.checkpointing=false"}), adapter);
+  EXPECT_EQ(trained(tiny.classification({"train.checkpointing=true"}), adapter), kept);
+  EXPECT_EQ(trained(tiny.classification({"train.memory=1MB"}), adapter), kept) << "too little for any run";
+  EXPECT_EQ(trained(tiny.classification({"train.memory=1TB"}), adapter), kept);
+  EXPECT_NE(trained(tiny.classification({"train.seed=2"}), adapter), kept);
+  const std::string whole = trained(tiny.language_model(), "model.safetensors");
+  EXPECT_EQ(trained(tiny.language_model({"train.checkpointing=true"}), "model.safetensors"), whole);
+}
+
+TEST(TrainRun, MemoryDecidesHowManyBlocksAreRecomputed) {
+  const TinyRun tiny;
+  const auto blocks = [&](const std::vector<std::string>& changes) {
+    const RunReport report = train(tiny.classification(changes), {.dry_run = true});
+    return report.document["memory_bytes"]["recomputed_blocks"].get<int64_t>();
+  };
+  EXPECT_EQ(blocks({}), 0);
+  EXPECT_EQ(blocks({"train.memory=1TiB"}), 0);
+  EXPECT_EQ(blocks({"train.memory=1MiB"}), 1);
+  EXPECT_EQ(blocks({"train.memory=1MiB", "train.checkpointing=false"}), 0);
+  EXPECT_EQ(blocks({"train.checkpointing=true"}), 1);
+  for (const char* wrong : {"8 bananas", "GiB", "-1GB", "0"}) {
+    EXPECT_NE(
+        error_of<UsageError>([&] { blocks({std::string("train.memory=") + wrong}); }).find("train.memory"),
+        std::string::npos)
+        << wrong;
+  }
+}
+
+TEST(MemoryPlan, ReadsSizes) {
+  EXPECT_EQ(parse_bytes("8GiB", "memory"), int64_t{8} << 30);
+  EXPECT_EQ(parse_bytes("1.5 GB", "memory"), 1'500'000'000);
+  EXPECT_EQ(parse_bytes("4096", "memory"), 4096);
+}
+
+TEST(TrainRun, EveryOptimizerTrains) {
+  const TinyRun tiny;
+  const std::vector<std::vector<std::string>> rows = {
+      {"train.optimizer=adafactor", "train.learning_rate=0.01"},
+      {"train.optimizer=lion", "train.learning_rate=0.003"},
+      {"train.optimizer=sgd", "train.learning_rate=0.5", "train.momentum=0.9"},
+      {"model.dtype=bfloat16", "train.master_weights=none", "train.learning_rate=0.01"}};
+  for (std::vector<std::string> changes : rows) {
+    const std::string name = changes[0];
+    changes.push_back("data.validation=" + tiny.at("train.txt"));
+    const RunReport report = train(tiny.language_model(changes), {.existing = Existing::overwrite});
+    EXPECT_LT(report.document["metrics"]["perplexity"].get<double>(), 18) << name;  // a uniform guess: 21
+  }
+}
+
+TEST(TrainRun, MasterWeightsAreLeftOutOnlyOfBfloat16Models) {
+  const TinyRun tiny;
+  const auto call = [&] { train(tiny.language_model({"train.master_weights=none"})); };
+  EXPECT_NE(error_of<UsageError>(call).find("expected bfloat16"), std::string::npos);
 }
 
 TEST(TrainRun, AFinishedRunIsNotTrainedAgain) {
