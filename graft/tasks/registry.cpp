@@ -7,7 +7,9 @@
 #include "graft/tasks/glue.h"
 #include "graft/tasks/instruction.h"
 #include "graft/tasks/masked_lm.h"
+#include "graft/tasks/prefix_lm.h"
 #include "graft/tasks/sequence_classification.h"
+#include "graft/tasks/span_corruption.h"
 
 namespace graft {
 namespace {
@@ -29,7 +31,8 @@ void fill_in(Json& into, const Json& from) {
 
 const std::vector<TaskKind>& task_kinds() {
   // Tasks are listed here, once.
-  static const std::vector<TaskKind> table{kSequenceClassification, kCausalLm, kInstruction, kMaskedLm};
+  static const std::vector<TaskKind> table{kSequenceClassification, kCausalLm, kInstruction, kMaskedLm,
+                                           kSpanCorruption, kPrefixLm};
   return table;
 }
 
