@@ -7,8 +7,10 @@
 #include "graft/tasks/glue.h"
 #include "graft/tasks/instruction.h"
 #include "graft/tasks/masked_lm.h"
+#include "graft/tasks/prefix_lm.h"
 #include "graft/tasks/prompt_classification.h"
 #include "graft/tasks/sequence_classification.h"
+#include "graft/tasks/span_corruption.h"
 #include "graft/tasks/token_classification.h"
 
 namespace graft {
@@ -32,8 +34,15 @@ void fill_in(Json& into, const Json& from) {
 const std::vector<TaskKind>& task_kinds() {
   // Tasks are listed here, once.
   static const std::vector<TaskKind> table{
-      kSequenceClassification, kCausalLm,           kInstruction, kMaskedLm,
-      kPromptClassification,   kTokenClassification};
+      kSequenceClassification,
+      kTokenClassification,
+      kPromptClassification,
+      kCausalLm,
+      kInstruction,
+      kMaskedLm,
+      kSpanCorruption,
+      kPrefixLm,
+  };
   return table;
 }
 
