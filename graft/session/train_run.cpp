@@ -9,6 +9,7 @@
 #include "graft/base/file.h"
 #include "graft/base/log.h"
 #include "graft/ops/machine_rate.h"
+#include "graft/peft/several.h"
 #include "graft/session/dry_run.h"
 #include "graft/session/experiment.h"
 #include "graft/session/interrupt.h"
@@ -28,10 +29,21 @@ constexpr int64_t kWarmSteps = 3;
 
 /// The method's keys as the adapter's config has them, without those that only files carry.
 Json effective_method(const Json& given, const Adapter& adapter) {
+  if (given.is_array()) {
+    Json list = Json::array();
+    for (size_t i = 0; i < given.size(); ++i) list.push_back(effective_method(given[i], adapter.parts[i]));
+    return list;
+  }
   static const std::vector<std::string> file_only{
       "peft_type",      "graft_method", "auto_mapping",           "revision",
       "inference_mode", "peft_version", "base_model_name_or_path"};
   Json method = {{"name", given["name"]}};
+  if (adapter.method->files == AdapterFiles::adapterhub) {
+    for (const char* part : {"config", "graft"}) {
+      for (const auto& [key, value] : adapter.config[part].items()) method[key] = value;
+    }
+    return method;
+  }
   for (const auto& [key, value] : adapter.config.items()) {
     if (std::find(file_only.begin(), file_only.end(), key) == file_only.end()) method[key] = value;
   }
@@ -81,8 +93,7 @@ class TrainRun {
     require_labels(experiment_, Split::validation);
     check_metric();
     Model& model = experiment_.model();
-    adapter_ = tuning_method(recipe_.method["name"].get<std::string>())
-                   .create(recipe_.method, model, static_cast<uint64_t>(recipe_.train.seed));
+    adapter_ = create_adapter(recipe_.method, model, static_cast<uint64_t>(recipe_.train.seed));
     attach(adapter_, model);
     recipe_.method = effective_method(recipe_.method, adapter_);
     trainer_.emplace(TrainingSet{model, adapter_, experiment_.task(), experiment_.features(Split::train),
