@@ -10,6 +10,9 @@ Run define_eval(CLI::App& app, const Globals& globals) {
       ->required();
   app.add_option("overrides", options->overrides, "key=value for keys that are to be other");
   app.add_option("--adapter", options->adapter, "folder of the adapter that is judged");
+  app.add_option("--drop-adapters", options->drop_adapters,
+                 "AdapterDrop: leave out the bottlenecks of this many of the lowest layers")
+      ->check(CLI::Range(0, 1000000));
   app.add_option("--split", options->split, "train, validation or test; validation where there is one");
   app.add_option("--predictions", options->predictions, "file for one JSON object a sequence");
   return [options, &globals] {

@@ -16,7 +16,7 @@ struct ForwardArguments {
   std::string model, inputs, out, dtype = "float32", head;
   std::vector<std::string> adapters;
   bool merged = false, hidden_states = false;
-  int64_t threads = 0;
+  int64_t threads = 0, drop_adapters = 0;
 };
 
 int run(const ForwardArguments& options, const Globals& globals) {
@@ -24,6 +24,7 @@ int run(const ForwardArguments& options, const Globals& globals) {
   SessionOptions opening;
   opening.model = options.model;
   opening.merged = options.merged;
+  opening.drop_adapters = options.drop_adapters;
   for (const std::string& adapter : options.adapters) opening.adapters.push_back(adapter_choice(adapter));
   opening.load.dtype = dtype_of(options.dtype);
   if (!options.head.empty()) opening.load.head = head_kind(options.head);
@@ -60,6 +61,9 @@ Run define_forward(CLI::App& app, const Globals& globals) {
   app.add_option("--inputs", options->inputs, "safetensors with input_ids, attention_mask, labels …")
       ->required();
   app.add_option("--out", options->out, "safetensors for logits, loss, hidden states")->required();
+  app.add_option("--drop-adapters", options->drop_adapters,
+                 "AdapterDrop: leave out the bottlenecks of this many of the lowest layers")
+      ->check(CLI::Range(0, 1000000));
   app.add_flag("--merged", options->merged, "merge the adapter into the weights first");
   app.add_flag("--hidden-states", options->hidden_states, "write hidden_states.0 … too");
   app.add_option("--head", options->head, "the head, where a checkpoint has none or several");

@@ -23,7 +23,7 @@ struct GenerateOptions {
   std::vector<std::string> adapters, prompts;
   std::string prompts_file;
   bool chat = false, merged = false, stream = true;
-  int64_t threads = 0;
+  int64_t threads = 0, drop_adapters = 0;
   GenerateConfig generate;
   std::vector<std::function<void()>> checks;  // of values, after parsing
 };
@@ -197,7 +197,8 @@ Json document_of(const GenerateOptions& options, const std::vector<Prompt>& prom
 int run(const GenerateOptions& options, const Globals& globals) {
   for (const auto& check : options.checks) check();
   if (options.threads > 0) at::set_num_threads(static_cast<int>(options.threads));
-  SessionOptions opening{.model = options.model, .merged = options.merged};
+  SessionOptions opening{
+      .model = options.model, .merged = options.merged, .drop_adapters = options.drop_adapters};
   for (const std::string& adapter : options.adapters) opening.adapters.push_back(adapter_choice(adapter));
   opening.load.dtype = dtype_of(options.dtype);
   opening.load.head = HeadKind::causal_lm;
@@ -231,6 +232,9 @@ Run define_generate(CLI::App& app, const Globals& globals) {
   auto options = std::make_shared<GenerateOptions>();
   app.add_option("--model", options->model, "folder of the model, in Hugging Face layout")->required();
   app.add_option("--adapter", options->adapters, "folder of an adapter; FOLDER@WEIGHT; several are merged");
+  app.add_option("--drop-adapters", options->drop_adapters,
+                 "AdapterDrop: leave out the bottlenecks of this many of the lowest layers")
+      ->check(CLI::Range(0, 1000000));
   app.add_flag("--merged", options->merged, "merge the adapter into the weights first");
   app.add_option("--prompt", options->prompts, "text to go on from; may be given several times");
   app.add_option("--prompts", options->prompts_file,

@@ -35,9 +35,16 @@ struct Adapter {
   /// What the file holds, where that is not the trained tensors and the config as they are; changes both
   /// (copies). May be empty.
   std::function<void(TensorMap& tensors, Json& config)> before_saving;
+  /// Several adapters at once: what each was made as, in their order, and the names of their folders.
+  /// Everything above holds then what all of them have.
+  std::vector<Adapter> parts;
+  std::vector<std::string> part_names;
   std::function<Tensor()> auxiliary_loss;        // AdaLoRA; may be empty
   std::function<void(int64_t step)> after_step;  // AdaLoRA; may be empty
 };
+
+/// Whose files a method's adapters are.
+enum class AdapterFiles { peft, adapterhub };
 
 /// What every method is: a constant in its own file, one line in the registry.
 struct TuningMethod {
@@ -47,6 +54,7 @@ struct TuningMethod {
   /// UsageError.
   Adapter (*create)(const Json& config, Model& model, uint64_t seed);
   double learning_rate = 0;  // default of recipes; 0: the task's
+  AdapterFiles files = AdapterFiles::peft;
 };
 const std::vector<TuningMethod>& tuning_methods();
 /// Errors: UsageError with the nearest names.
@@ -68,8 +76,9 @@ void detach(Model& model);
 /// too). Errors: UsageError where the method has no merged form.
 void merge(const Adapter& adapter, Model& model);
 
-/// PEFT's folder: adapter_config.json, adapter_model.safetensors. Reading checks every key and shape and
-/// reports all problems at once.
+/// PEFT's folder: adapter_config.json, adapter_model.safetensors; AdapterHub's (adapterhub_file.h) where the
+/// method is not PEFT's; a folder of such folders for several adapters (several.h). Reading checks every key
+/// and shape and reports all problems at once.
 Adapter read_adapter(const std::filesystem::path& folder, Model& model);
 /// What write_adapter writes.
 struct AdapterFile {

@@ -91,6 +91,12 @@ void AdapterBuilder::hook(const std::string& path, std::shared_ptr<EmbeddingHook
   }
 }
 
+void AdapterBuilder::hook(const std::string& path, std::shared_ptr<SublayerHook> hook) {
+  if (!adapter_.sublayers.emplace(path, std::move(hook)).second) {
+    throw UsageError("method", "{} is adapted twice, expected one way", path);
+  }
+}
+
 void AdapterBuilder::save_module(const std::string& path) {
   saved_.push_back(path);
   // A copy of a tied table is the module's own: the other end keeps the base's.

@@ -46,6 +46,7 @@ class AdapterBuilder {
   /// Errors: UsageError where the place is taken by another part of the same adapter.
   void hook(const std::string& path, std::shared_ptr<LinearHook> hook);
   void hook(const std::string& path, std::shared_ptr<EmbeddingHook> hook);
+  void hook(const std::string& path, std::shared_ptr<SublayerHook> hook);
 
   /// modules_to_save: every tensor of a module whose path ends with a name (without a dot, as PEFT has it).
   /// Writes the list with the task's heads into the config.

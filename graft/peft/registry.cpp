@@ -1,9 +1,12 @@
 // Every method, listed once.
+#include <map>
+
 #include "graft/base/error.h"
 #include "graft/peft/adalora.h"
 #include "graft/peft/adapter.h"
 #include "graft/peft/bitfit.h"
 #include "graft/peft/boft.h"
+#include "graft/peft/bottleneck.h"
 #include "graft/peft/fourierft.h"
 #include "graft/peft/full.h"
 #include "graft/peft/hra.h"
@@ -26,18 +29,46 @@
 namespace graft {
 
 const std::vector<TuningMethod>& tuning_methods() {
-  static const std::vector<TuningMethod> methods = {kLora,    kAdaLora,      kTrainableTokens,
-                                                    kIa3,     kLnTuning,     kVera,
-                                                    kLoha,    kLokr,         kOft,
-                                                    kBoft,    kHra,          kFourierFt,
-                                                    kMiss,    kShira,        kPromptTuning,
-                                                    kPTuning, kPrefixTuning, kMultitaskPrompt,
-                                                    kFull,    kBitfit,       kLayerNorm,
-                                                    kHead,    kDid,          kSaid};
+  static const std::vector<TuningMethod> methods = {kLora,
+                                                    kAdaLora,
+                                                    kTrainableTokens,
+                                                    kIa3,
+                                                    kLnTuning,
+                                                    kVera,
+                                                    kLoha,
+                                                    kLokr,
+                                                    kOft,
+                                                    kBoft,
+                                                    kHra,
+                                                    kFourierFt,
+                                                    kMiss,
+                                                    kShira,
+                                                    kPromptTuning,
+                                                    kPTuning,
+                                                    kPrefixTuning,
+                                                    kMultitaskPrompt,
+                                                    kFull,
+                                                    kBitfit,
+                                                    kLayerNorm,
+                                                    kHead,
+                                                    kDid,
+                                                    kSaid,
+                                                    kBottleneck,
+                                                    kHoulsby,
+                                                    kPfeiffer,
+                                                    kAdapterDrop,
+                                                    kParallel,
+                                                    kCompacter,
+                                                    kCompacterPlusPlus};
   return methods;
 }
 
-const TuningMethod& tuning_method(const std::string& name) {
+const TuningMethod& tuning_method(const std::string& given) {
+  // AdapterHub's names.
+  static const std::map<std::string, std::string> others = {
+      {"double_seq_bn", "houlsby"}, {"seq_bn", "pfeiffer"}, {"par_bn", "parallel"}};
+  const auto other = others.find(given);
+  const std::string& name = other == others.end() ? given : other->second;
   std::vector<std::string> names;
   for (const TuningMethod& method : tuning_methods()) {
     if (name == method.name) return method;

@@ -5,7 +5,9 @@
 
 #include "graft/base/error.h"
 #include "graft/base/fields.h"
-#include "graft/io/safetensors.h"
+#include "graft/io/torch_file.h"
+#include "graft/peft/adapterhub_file.h"
+#include "graft/peft/several.h"
 
 namespace graft {
 namespace {
@@ -26,10 +28,9 @@ std::optional<HeadKind> head_of(const Json& config) {
 
 /// Rows of the saved head's weight; nothing where the file has none.
 std::optional<int64_t> saved_labels(const fs::path& weights) {
-  const auto file = Safetensors::open(weights);
-  for (const TensorEntry& entry : file.entries()) {
+  for (const auto& [name, tensor] : read_tensor_file(weights)) {
     for (const char* ending : {".classifier.weight", ".score.weight", ".classifier.out_proj.weight"}) {
-      if (entry.name.ends_with(ending) && entry.shape.size() == 2) return entry.shape[0];
+      if (name.ends_with(ending) && tensor.dim() == 2) return tensor.size(0);
     }
   }
   return {};
@@ -45,18 +46,39 @@ std::vector<std::string> recipe_labels(const fs::path& recipe) {
   return labels;
 }
 
-}  // namespace
+/// What AdapterHub's head_config.json says.
+LoadOptions with_adapterhub_head(LoadOptions options, const fs::path& folder) {
+  const auto said = adapterhub_head(folder);
+  if (!said) return options;
+  if (!options.head) options.head = said->head;
+  const bool classes =
+      options.head == HeadKind::sequence_classification || options.head == HeadKind::token_classification;
+  if (!classes || options.num_labels || said->num_labels <= 0) return options;
+  options.num_labels = said->num_labels;
+  if (options.label_names.empty()) options.label_names = said->labels;
+  return options;
+}
 
-LoadOptions with_adapter_head(LoadOptions options, const fs::path& adapter) {
-  const fs::path config = adapter / "adapter_config.json";
-  if (!fs::exists(config)) {
-    throw DataError(adapter.string(), "no adapter_config.json in it, expected an adapter's folder");
-  }
-  if (!options.head) options.head = head_of(read_json(config));
+LoadOptions with_peft_head(LoadOptions options, const fs::path& folder, const Json& config) {
+  if (!options.head) options.head = head_of(config);
   const bool classes =
       options.head == HeadKind::sequence_classification || options.head == HeadKind::token_classification;
   if (!classes || options.num_labels) return options;
-  options.num_labels = saved_labels(adapter / "adapter_model.safetensors");
+  options.num_labels = saved_labels(peft_weights(folder));
+  return options;
+}
+
+}  // namespace
+
+LoadOptions with_adapter_head(LoadOptions options, const fs::path& adapter) {
+  if (!is_adapter_folder(adapter)) {
+    throw DataError(adapter.string(), "no adapter_config.json in it, expected an adapter's folder");
+  }
+  for (const fs::path& folder : adapter_folders(adapter)) {
+    const Json config = read_json(folder / "adapter_config.json");
+    options = is_adapterhub_config(config) ? with_adapterhub_head(std::move(options), folder)
+                                           : with_peft_head(std::move(options), folder, config);
+  }
   if (!options.num_labels || !options.label_names.empty()) return options;
   std::vector<std::string> labels = recipe_labels(adapter / "recipe.yaml");
   if (static_cast<int64_t>(labels.size()) == *options.num_labels) options.label_names = std::move(labels);

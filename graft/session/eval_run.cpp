@@ -4,6 +4,7 @@
 
 #include "graft/base/error.h"
 #include "graft/base/file.h"
+#include "graft/peft/several.h"
 #include "graft/session/experiment.h"
 #include "graft/session/progress.h"
 #include "graft/train/evaluate.h"
@@ -39,10 +40,10 @@ Split chosen_split(const Recipe& recipe, const std::string& name) {
 
 /// Where a run's trained tensors lie: an adapter, or a whole model.
 ExperimentSource source_of(const EvalRunOptions& options, bool is_run) {
-  if (!options.adapter.empty()) return {{}, options.adapter};
+  if (!options.adapter.empty()) return {{}, options.adapter, options.drop_adapters};
   if (!is_run) return {};
-  if (fs::exists(options.target / "adapter_config.json")) return {{}, options.target};
-  if (fs::exists(options.target / "config.json")) return {options.target, {}};
+  if (is_adapter_folder(options.target)) return {{}, options.target, options.drop_adapters};
+  if (fs::exists(options.target / "config.json")) return {options.target, {}, 0};
   throw DataError(options.target.string(), "no adapter and no model in it, expected a finished run");
 }
 

@@ -5,6 +5,7 @@
 
 #include "graft/base/error.h"
 #include "graft/io/checkpoint.h"
+#include "graft/peft/bottleneck.h"
 #include "graft/session/adapter_head.h"
 #include "graft/session/session.h"
 
@@ -109,6 +110,7 @@ Experiment Experiment::open(Recipe recipe, const std::vector<Split>& splits, con
   out.model_ = model.get();
   if (!source.adapter.empty()) {
     out.adapter_ = std::make_unique<Adapter>(read_adapter(source.adapter, *out.model_));
+    drop_adapters(*out.adapter_, *out.model_, source.drop_adapters);
     attach(*out.adapter_, *out.model_);
   }
   return out;

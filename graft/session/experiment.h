@@ -16,6 +16,7 @@ namespace graft {
 struct ExperimentSource {
   std::filesystem::path model;    // a whole model; empty: the recipe's
   std::filesystem::path adapter;  // an adapter to be attached; empty: none
+  int64_t drop_adapters = 0;  // AdapterDrop: its bottlenecks in this many of the lowest layers are left out
 };
 
 class Experiment {

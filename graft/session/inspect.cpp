@@ -6,7 +6,10 @@
 #include "graft/base/error.h"
 #include "graft/io/checkpoint.h"
 #include "graft/io/safetensors.h"
+#include "graft/io/torch_file.h"
 #include "graft/models/build.h"
+#include "graft/peft/adapterhub_file.h"
+#include "graft/peft/several.h"
 #include "graft/session/progress.h"
 
 namespace graft {
@@ -83,19 +86,48 @@ RunReport inspect_file(const fs::path& path) {
   return report;
 }
 
-RunReport inspect_adapter(const fs::path& folder) {
+/// AdapterHub's name for what an adapter is, or graft's own where it made it.
+Json adapterhub_method(const Json& config) {
+  const auto own = config.find("graft");
+  if (own != config.end() && own->is_object() && own->contains("name")) return (*own)["name"];
+  return config["config"].value("architecture", Json("bottleneck"));
+}
+
+void add_adapter(const fs::path& folder, RunReport& report) {
   const Json config = read_json(folder / "adapter_config.json");
   if (!config.is_object()) throw DataError((folder / "adapter_config.json").string(), "not an object");
-  const std::string method =
-      config.contains("peft_type") ? config["peft_type"].dump() : config.value("graft_method", Json()).dump();
-  RunReport report;
+  const bool adapterhub = is_adapterhub_config(config);
+  const std::string method = adapterhub ? adapterhub_method(config).dump() + " (AdapterHub)"
+                             : config.contains("peft_type") ? config["peft_type"].dump()
+                                                            : config.value("graft_method", Json()).dump();
   report.document = {{"kind", "adapter"}, {"path", folder.string()}, {"config", config}};
-  report.text = fmt::format("{}: adapter, {}\n", folder.string(), method);
+  report.text += fmt::format("{}: adapter, {}\n", folder.string(), method);
   for (const auto& [key, value] : config.items()) {
     const bool unset = value.is_null() || (value.is_structured() && value.empty()) || value == Json(false);
     if (!unset && key != "peft_type") report.text += fmt::format("  {}: {}\n", key, value.dump());
   }
-  add_tensors(Safetensors::open(folder / "adapter_model.safetensors").entries(), report);
+  const fs::path weights = adapterhub ? adapterhub_weights(folder) : peft_weights(folder);
+  std::vector<TensorEntry> entries;
+  for (const auto& [name, tensor] : read_tensor_file(weights))
+    entries.push_back({name, tensor.scalar_type(), tensor.sizes().vec(), 0, 0});
+  add_tensors(entries, report);
+}
+
+RunReport inspect_adapter(const fs::path& folder) {
+  RunReport report;
+  const std::vector<fs::path> parts = adapter_folders(folder);
+  if (parts.size() == 1 && parts[0] == folder) {
+    add_adapter(folder, report);
+    return report;
+  }
+  Json adapters = Json::array();
+  for (const fs::path& part : parts) {
+    RunReport one;
+    add_adapter(part, one);
+    report.text += one.text;
+    adapters.push_back(one.document);
+  }
+  report.document = {{"kind", "adapters"}, {"path", folder.string()}, {"adapters", adapters}};
   return report;
 }
 
@@ -154,7 +186,7 @@ RunReport inspect_model(const fs::path& folder) {
 
 RunReport inspect_run(const fs::path& folder) {
   RunReport report;
-  if (fs::exists(folder / "adapter_config.json")) {
+  if (is_adapter_folder(folder)) {
     report = inspect_adapter(folder);
   } else if (fs::exists(folder / "config.json")) {
     report = inspect_model(folder);
@@ -191,7 +223,7 @@ RunReport inspect(const fs::path& path) {
                     "nothing there, expected a model, an adapter, a run or a safetensors file");
   } else if (fs::exists(path / "recipe.yaml")) {
     report = inspect_run(path);
-  } else if (fs::exists(path / "adapter_config.json")) {
+  } else if (is_adapter_folder(path)) {
     report = inspect_adapter(path);
   } else if (fs::exists(path / "config.json")) {
     report = inspect_model(path);

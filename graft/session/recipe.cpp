@@ -18,16 +18,29 @@ void expand(Json& document, const char* key, const char* field) {
 }
 
 Json one_method(const Json& method) {
-  if (method.is_array()) {
-    if (method.size() != 1) throw UsageError("method", "a list of {}, expected one method", method.size());
-    return one_method(method[0]);
-  }
   if (method.is_string()) return {{"name", method}};
-  if (!method.is_object()) fail_value(method, "method", "a name, a mapping with a name, or a list of one");
+  if (!method.is_object()) fail_value(method, "method", "a name, a mapping with a name, or a list of such");
   if (!method.contains("name") || !method["name"].is_string()) {
     throw UsageError("method.name", "missing, expected a method's name, for example lora");
   }
   return method;
+}
+
+/// One method, or a list of at least two.
+Json methods(const Json& given) {
+  if (!given.is_array()) return one_method(given);
+  if (given.empty()) throw UsageError("method", "an empty list, expected at least one method");
+  if (given.size() == 1) return one_method(given[0]);
+  Json list = Json::array();
+  for (const Json& method : given) list.push_back(one_method(method));
+  return list;
+}
+
+std::vector<std::string> method_names(const Json& method) {
+  if (!method.is_array()) return {method["name"].get<std::string>()};
+  std::vector<std::string> names;
+  for (const Json& one : method) names.push_back(one["name"].get<std::string>());
+  return names;
 }
 
 /// `key:` without a value leaves the default.
@@ -60,9 +73,8 @@ void fill_in_defaults(Json& document) {
   for (const char* key : {"model", "task", "data", "train"}) drop_nulls(document[key]);
   Json& task = document["task"];
   if (!task.contains("name")) task["name"] = Recipe{}.task["name"];
-  std::string task_name, method = "lora";
+  std::string task_name;
   read_value(task["name"], task_name, "task.name");
-  if (document.contains("method")) method = document["method"]["name"].get<std::string>();
   apply_preset(task, document["data"]);
   Json& train = document["train"];
   // YAML reads true and false as no text.
@@ -71,7 +83,10 @@ void fill_in_defaults(Json& document) {
   if (train.contains("memory") && train["memory"].is_number_integer())
     train["memory"] = train["memory"].dump();
   if (train.value("optimizer", Json()) == "lion" && !train.contains("betas")) train["betas"] = {0.9, 0.99};
-  const Json defaults = train_defaults(task_name, method, names_scratch(document["model"]));
+  const Json defaults = train_defaults(
+      task_name,
+      document.contains("method") ? method_names(document["method"]) : std::vector<std::string>{"lora"},
+      names_scratch(document["model"]));
   for (const auto& [key, value] : defaults.items()) {
     // A count of warm-up steps says more than a share.
     if (key == "warmup_ratio" && train.contains("warmup_steps")) continue;
@@ -120,7 +135,7 @@ Recipe read_recipe(Json document) {
   if (document.contains("output") && document["output"].is_null()) document.erase("output");
   expand(document, "model", "path");
   expand(document, "task", "name");
-  if (document.contains("method")) document["method"] = one_method(document["method"]);
+  if (document.contains("method")) document["method"] = methods(document["method"]);
   fill_in_defaults(document);
   auto recipe = read_fields<Recipe>(document, "recipe");
   if (recipe.model.path.empty() && !recipe.from_scratch()) {

@@ -42,14 +42,46 @@ std::string lower(std::string text) {
   return text;
 }
 
+std::vector<std::string> method_tags(const Adapter& adapter) {
+  if (adapter.parts.empty()) {
+    const TuningMethod& method = *adapter.method;
+    return {lower(method.peft_type != nullptr ? method.peft_type : method.name)};
+  }
+  std::vector<std::string> tags;
+  for (const Adapter& part : adapter.parts) tags.push_back(method_tags(part)[0]);
+  return tags;
+}
+
+/// How the library that the files are for opens an adapter.
+std::string python_usage(const Adapter& adapter, const std::string& folder) {
+  std::string text;
+  for (size_t i = 0; i < adapter.parts.size(); ++i)
+    text += python_usage(adapter.parts[i], folder + "/" + adapter.part_names[i]);
+  if (!adapter.parts.empty()) return text;
+  if (adapter.method->files == AdapterFiles::adapterhub) {
+    return fmt::format(
+        "\n```python\nimport adapters\nadapters.init(base_model)\nbase_model.load_adapter(\"{}\", "
+        "use_safetensors=True, set_active=True)\n```\n",
+        folder);
+  }
+  if (adapter.method->peft_type == nullptr) return "";
+  return fmt::format(
+      "\n```python\nfrom peft import PeftModel\nmodel = PeftModel.from_pretrained(base_model, \"{}\")\n```\n",
+      folder);
+}
+
 std::string front_matter(const RunSummary& summary, const Adapter& adapter, const Model& model) {
   const bool is_adapter = writes_adapter(adapter);
-  Json front = {{"base_model", summary.base_model}, {"library_name", is_adapter ? "peft" : "transformers"}};
+  const bool peft = is_adapter && adapter.method->peft_type != nullptr;
+  Json front = {{"base_model", summary.base_model},
+                {"library_name", peft         ? "peft"
+                                 : is_adapter ? "adapters"
+                                              : "transformers"}};
   if (model.head == HeadKind::causal_lm) front["pipeline_tag"] = "text-generation";
   Json tags = Json::array();
   if (is_adapter) {
     tags.push_back("base_model:adapter:" + summary.base_model);
-    tags.push_back(lower(adapter.method->peft_type));
+    for (const std::string& name : method_tags(adapter)) tags.push_back(name);
   }
   tags.push_back("transformers");
   tags.push_back("graft");
@@ -81,13 +113,7 @@ std::string usage(const RunSummary& summary, const Adapter& adapter, const Model
                                     : fmt::format("graft generate --model {} --prompt 'Once'\n", folder);
   }
   text += fmt::format("graft eval {}\n```\n", folder);
-  if (writes_adapter(adapter)) {
-    text += fmt::format(
-        "\n```python\nfrom peft import PeftModel\nmodel = PeftModel.from_pretrained(base_model, "
-        "\"{}\")\n```\n",
-        folder);
-  }
-  return text;
+  return writes_adapter(adapter) ? text + python_usage(adapter, folder) : text;
 }
 
 }  // namespace
@@ -126,7 +152,10 @@ fs::path open_checkpoints(const fs::path& folder) {
   return checkpoints;
 }
 
-bool writes_adapter(const Adapter& adapter) { return adapter.method->peft_type != nullptr; }
+bool writes_adapter(const Adapter& adapter) {
+  return !adapter.parts.empty() || adapter.method->peft_type != nullptr ||
+         adapter.method->files != AdapterFiles::peft;
+}
 
 void write_trained(const fs::path& folder, const Adapter& adapter, const Model& model,
                    at::ScalarType save_dtype, const fs::path& text_files) {

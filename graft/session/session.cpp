@@ -3,8 +3,9 @@
 #include <cstdlib>
 
 #include "graft/base/error.h"
-#include "graft/peft/adapter.h"
+#include "graft/peft/bottleneck.h"
 #include "graft/peft/merged_weights.h"
+#include "graft/peft/several.h"
 #include "graft/session/adapter_head.h"
 
 namespace graft {
@@ -36,6 +37,7 @@ Session Session::open(const SessionOptions& options) {
                       (options.adapters.size() == 1 && options.adapters[0].weight != 1);
   for (const AdapterChoice& choice : options.adapters) {
     Adapter adapter = read_adapter(choice.folder, *session.model_);
+    drop_adapters(adapter, *session.model_, options.drop_adapters);
     attach(adapter, *session.model_);
     if (merged) {
       merge({{&adapter, choice.weight}}, *session.model_);

@@ -24,8 +24,9 @@ AdapterChoice adapter_choice(const std::string& text);
 struct SessionOptions {
   std::filesystem::path model;  // a folder in Hugging Face layout
   std::vector<AdapterChoice>
-      adapters{};       // with several, or a weight other than 1, all are merged into the base
-  bool merged = false;  // merge also a single adapter
+      adapters{};             // with several, or a weight other than 1, all are merged into the base
+  bool merged = false;        // merge also a single adapter
+  int64_t drop_adapters = 0;  // AdapterDrop: bottlenecks in this many of the lowest layers are left out
   LoadOptions load{};
 };
 

@@ -11,9 +11,14 @@ constexpr double kScratchLearningRate = 1e-3;
 
 }  // namespace
 
-Json train_defaults(const std::string& task, const std::string& method, bool from_scratch) {
+Json train_defaults(const std::string& task, const std::vector<std::string>& methods, bool from_scratch) {
   Json defaults = task_kind(task).train_defaults;
-  const double of_method = method == "none" ? 0 : tuning_method(method).learning_rate;
+  double of_method = 0;
+  for (const std::string& method : methods) {
+    const double rate = method == "none" ? 0 : tuning_method(method).learning_rate;
+    // One rate for all: the most careful.
+    if (rate > 0 && (of_method <= 0 || rate < of_method)) of_method = rate;
+  }
   if (from_scratch) {
     defaults["learning_rate"] = kScratchLearningRate;
   } else if (of_method > 0) {

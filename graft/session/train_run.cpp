@@ -9,6 +9,7 @@
 #include "graft/base/file.h"
 #include "graft/base/log.h"
 #include "graft/ops/tensor_memory.h"
+#include "graft/peft/several.h"
 #include "graft/peft/soft_prompt.h"
 #include "graft/session/dry_run.h"
 #include "graft/session/experiment.h"
@@ -32,10 +33,21 @@ constexpr int64_t kWarmSteps = 3;
 
 /// The method's keys as the adapter's config has them, without those that only files carry.
 Json effective_method(const Json& given, const Adapter& adapter) {
+  if (given.is_array()) {
+    Json list = Json::array();
+    for (size_t i = 0; i < given.size(); ++i) list.push_back(effective_method(given[i], adapter.parts[i]));
+    return list;
+  }
   static const std::vector<std::string> file_only{
       "peft_type",      "graft_method", "auto_mapping",           "revision",
       "inference_mode", "peft_version", "base_model_name_or_path"};
   Json method = {{"name", given["name"]}};
+  if (adapter.method->files == AdapterFiles::adapterhub) {
+    for (const char* part : {"config", "graft"}) {
+      for (const auto& [key, value] : adapter.config[part].items()) method[key] = value;
+    }
+    return method;
+  }
   for (const auto& [key, value] : adapter.config.items()) {
     if (std::find(file_only.begin(), file_only.end(), key) == file_only.end()) method[key] = value;
   }
@@ -95,13 +107,11 @@ class TrainRun {
     require_labels(experiment_, Split::validation);
     check_metric();
     Model& model = experiment_.model();
-    const std::string method = recipe_.method["name"].get<std::string>();
-    if (method == "none")
+    if (recipe_.method.is_object() && recipe_.method.value("name", "") == "none")
       throw UsageError("method",
                        "none trains nothing, expected a method; `graft eval` judges a model as it is");
-    adapter_ = tuning_method(method).create(
-        with_start_words(recipe_.method, experiment_.tokenizer(), experiment_.task()), model,
-        static_cast<uint64_t>(recipe_.train.seed));
+    adapter_ = create_adapter(with_start_words(recipe_.method, experiment_.tokenizer(), experiment_.task()),
+                              model, static_cast<uint64_t>(recipe_.train.seed));
     require_filled(experiment_.task(), adapter_);
     attach(adapter_, model);
     if (recipe_.train.master_weights == "none") drop_master_weights(adapter_, model);
