@@ -28,6 +28,7 @@ Json recipe_document(const std::vector<std::string>& arguments);
 void print_result(const Globals& globals, const Json& document, const std::string& text);
 
 Run define_bench(CLI::App& app, const Globals& globals);
+Run define_combine(CLI::App& app, const Globals& globals);
 Run define_eval(CLI::App& app, const Globals& globals);
 Run define_forward(CLI::App& app, const Globals& globals);
 Run define_generate(CLI::App& app, const Globals& globals);

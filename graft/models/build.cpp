@@ -134,16 +134,20 @@ std::unique_ptr<Model> new_model(const Json& config, const LoadOptions& options)
   return model;
 }
 
-TensorMap model_tensors(const Model& model, at::ScalarType dtype) {
+std::string file_name(const Model& model, const std::string& path) {
   const Family& known = family(model.info().model_type);
+  std::string key = path;
+  if (!known.rename_back) return key;
+  for (const auto& [file, here] : known.renames) {
+    if (const size_t at = key.find(here); at != std::string::npos) key.replace(at, here.size(), file);
+  }
+  return key;
+}
+
+TensorMap model_tensors(const Model& model, at::ScalarType dtype) {
   TensorMap tensors;
   for (const auto& [path, parameter] : model.named_parameters()) {
-    std::string key = path;
-    if (known.rename_back) {
-      for (const auto& [file, here] : known.renames) {
-        if (const size_t at = key.find(here); at != std::string::npos) key.replace(at, here.size(), file);
-      }
-    }
+    const std::string key = file_name(model, path);
     const Tensor value = parameter->value().detach().to(dtype);
     tensors[key] = parameter->transposed ? value.t().contiguous() : value;
   }

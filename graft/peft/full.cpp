@@ -52,7 +52,7 @@ Adapter train_parts(const TuningMethod& method, const Json& given, Model& model,
   for (const auto& [path, parameter] : model.named_parameters()) {
     if (!chosen(path)) continue;
     if (!config.unfreeze.is_null() && !matches_rule(path, config.unfreeze, "unfreeze")) continue;
-    builder.stand_in(path, path);
+    builder.stand_in(path, file_name(model, path));
   }
   if (builder.adapter().trained.empty()) {
     throw UsageError("method", "{} finds nothing to train in a {} model, expected at least one tensor",

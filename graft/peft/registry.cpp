@@ -12,6 +12,7 @@
 #include "graft/peft/loha.h"
 #include "graft/peft/lokr.h"
 #include "graft/peft/lora.h"
+#include "graft/peft/lora_fa.h"
 #include "graft/peft/miss.h"
 #include "graft/peft/multitask_prompt.h"
 #include "graft/peft/oft.h"
@@ -25,14 +26,30 @@
 namespace graft {
 
 const std::vector<TuningMethod>& tuning_methods() {
-  static const std::vector<TuningMethod> methods = {kLora,    kAdaLora,      kTrainableTokens,
-                                                    kIa3,     kLnTuning,     kVera,
-                                                    kLoha,    kLokr,         kOft,
-                                                    kBoft,    kHra,          kFourierFt,
-                                                    kMiss,    kShira,        kPromptTuning,
-                                                    kPTuning, kPrefixTuning, kMultitaskPrompt,
-                                                    kFull,    kBitfit,       kLayerNorm,
-                                                    kDid,     kSaid};
+  static const std::vector<TuningMethod> methods = {kLora,
+                                                    kLoraFa,
+                                                    kAdaLora,
+                                                    kTrainableTokens,
+                                                    kIa3,
+                                                    kLnTuning,
+                                                    kVera,
+                                                    kLoha,
+                                                    kLokr,
+                                                    kOft,
+                                                    kBoft,
+                                                    kHra,
+                                                    kFourierFt,
+                                                    kMiss,
+                                                    kShira,
+                                                    kPromptTuning,
+                                                    kPTuning,
+                                                    kPrefixTuning,
+                                                    kMultitaskPrompt,
+                                                    kFull,
+                                                    kBitfit,
+                                                    kLayerNorm,
+                                                    kDid,
+                                                    kSaid};
   return methods;
 }
 

@@ -6,6 +6,7 @@
 #include "graft/base/error.h"
 #include "graft/base/fields.h"
 #include "graft/io/safetensors.h"
+#include "graft/peft/lora.h"
 
 namespace graft {
 namespace {
@@ -52,7 +53,10 @@ LoadOptions with_adapter_head(LoadOptions options, const fs::path& adapter) {
   if (!fs::exists(config)) {
     throw DataError(adapter.string(), "no adapter_config.json in it, expected an adapter's folder");
   }
-  if (!options.head) options.head = head_of(read_json(config));
+  const Json document = read_json(config);
+  if (!options.head) options.head = head_of(document);
+  if (options.layer_replication.empty())
+    options.layer_replication = layer_ranges(document.value("layer_replication", Json()));
   const bool classes =
       options.head == HeadKind::sequence_classification || options.head == HeadKind::token_classification;
   if (!classes || options.num_labels) return options;

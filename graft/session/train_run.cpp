@@ -11,6 +11,7 @@
 #include "graft/ops/machine_rate.h"
 #include "graft/session/dry_run.h"
 #include "graft/session/experiment.h"
+#include "graft/session/fresh_adapter.h"
 #include "graft/session/interrupt.h"
 #include "graft/session/machine.h"
 #include "graft/session/metrics_log.h"
@@ -81,8 +82,7 @@ class TrainRun {
     require_labels(experiment_, Split::validation);
     check_metric();
     Model& model = experiment_.model();
-    adapter_ = tuning_method(recipe_.method["name"].get<std::string>())
-                   .create(recipe_.method, model, static_cast<uint64_t>(recipe_.train.seed));
+    adapter_ = fresh_adapter(experiment_, recipe_);
     attach(adapter_, model);
     recipe_.method = effective_method(recipe_.method, adapter_);
     trainer_.emplace(TrainingSet{model, adapter_, experiment_.task(), experiment_.features(Split::train),

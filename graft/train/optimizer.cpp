@@ -37,6 +37,18 @@ bool decays(const std::string& key) {
   return true;
 }
 
+double group_learning_rate(const std::string& key, const Tensor& tensor, double learning_rate,
+                           const TrainConfig& config) {
+  if (config.loraplus_lr_ratio == 1) return learning_rate;
+  if (key.find("lora_embedding_") != std::string::npos) {
+    // A rate of its own, on the same schedule.
+    return config.learning_rate > 0 ? config.loraplus_lr_embedding * (learning_rate / config.learning_rate)
+                                    : 0;
+  }
+  const bool faster = key.find("lora_B") != std::string::npos || tensor.dim() == 1;
+  return faster ? learning_rate * config.loraplus_lr_ratio : learning_rate;
+}
+
 Optimizer::Optimizer(TensorMap trained, const TrainConfig& config)
     : trained_(std::move(trained)), config_(config) {
   if (config.betas.size() != 2 ||
@@ -77,6 +89,7 @@ void Optimizer::step(int64_t step, double learning_rate, double gradient_norm) {
     Tensor gradient = tensor.grad();
     if (!gradient.defined()) continue;
     if (factor < 1) gradient.mul_(factor);
+    options.learning_rate = group_learning_rate(key, tensor, learning_rate, config_);
     options.weight_decay = decays(key) ? config_.weight_decay : 0;
     ops::adamw_step(tensor, gradient, exp_avg_[key], exp_avg_sq_[key], step, options);
   }

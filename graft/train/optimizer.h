@@ -11,6 +11,11 @@ namespace graft {
 /// (transformers' rule).
 bool decays(const std::string& key);
 
+/// What the learning rate of a tensor is, where that of the plain ones is `learning_rate`. Source: Hayou et
+/// al. 2024 (LoRA+), groups as PEFT makes them: updates of embeddings; B and vectors; the rest.
+double group_learning_rate(const std::string& key, const Tensor& tensor, double learning_rate,
+                           const TrainConfig& config);
+
 class Optimizer {
  public:
   /// `trained`: leaves that require gradient, float32.

@@ -17,6 +17,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view kPrefix = "step-";
+constexpr const char* kNow = "now.";
+constexpr const char* kBest = "best.";
 
 /// N of "step-N"; nothing for any other name.
 std::optional<int64_t> step_of(const std::string& name) {
@@ -50,6 +52,15 @@ TensorMap prefixed(const TensorMap& tensors, const std::string& prefix) {
   return out;
 }
 
+/// Those whose names start with `prefix`, without it.
+TensorMap unprefixed(const TensorMap& tensors, const std::string& prefix) {
+  TensorMap out;
+  for (const auto& [key, tensor] : tensors) {
+    if (key.starts_with(prefix)) out[key.substr(prefix.size())] = tensor.clone();
+  }
+  return out;
+}
+
 }  // namespace
 
 std::filesystem::path save_checkpoint(const fs::path& folder, const TrainState& state, Optimizer& optimizer,
@@ -63,6 +74,9 @@ std::filesystem::path save_checkpoint(const fs::path& folder, const TrainState& 
     moments.merge(prefixed(optimizer.exp_avg_sq(), "exp_avg_sq."));
     write_safetensors(whole.path() / "optimizer.safetensors", moments);
     if (!state.best.empty()) write_safetensors(whole.path() / "best.safetensors", state.best);
+    TensorMap method = prefixed(state.method, kNow);
+    method.merge(prefixed(state.best_method, kBest));
+    if (!method.empty()) write_safetensors(whole.path() / "method.safetensors", method);
     Json document = write_fields(state);
     document["dropout_position"] = state.dropout_position;
     write_file(whole.path() / "state.json", to_pretty_json(document));
@@ -139,6 +153,11 @@ TrainState load_checkpoint(const fs::path& checkpoint, Optimizer& optimizer) {
   if (fs::exists(best)) {
     for (const auto& [key, tensor] : optimizer.trained()) state.best[key] = at::empty_like(tensor.detach());
     copy_values(read_safetensors(best), state.best, best.string());
+  }
+  if (const fs::path method = checkpoint / "method.safetensors"; fs::exists(method)) {
+    const TensorMap tensors = read_safetensors(method);
+    state.method = unprefixed(tensors, kNow);
+    state.best_method = unprefixed(tensors, kBest);
   }
   return state;
 }

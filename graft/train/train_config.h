@@ -26,6 +26,7 @@ struct TrainConfig {
   double eps = 1e-8;
   double weight_decay = 0;
   double max_grad_norm = 1;
+  double loraplus_lr_ratio = 1, loraplus_lr_embedding = 1e-6;
   int64_t evaluate_every = 0;
   int64_t save_every = 0;
   int64_t keep = 1;
@@ -59,6 +60,12 @@ struct TrainConfig {
     visit("weight_decay", self.weight_decay, "decoupled decay of weights; biases and norms are left out",
           at_least(0.0));
     visit("max_grad_norm", self.max_grad_norm, "gradients are clipped to this global norm; 0: not clipped",
+          at_least(0.0));
+    visit("loraplus_lr_ratio", self.loraplus_lr_ratio,
+          "LoRA+: the step size of B and of vectors as a multiple of learning_rate; 1: one for all",
+          above(0.0));
+    visit("loraplus_lr_embedding", self.loraplus_lr_embedding,
+          "LoRA+: the step size of low-rank updates of embeddings; counts where loraplus_lr_ratio is not 1",
           at_least(0.0));
     visit("evaluate_every", self.evaluate_every, "steps between evaluations; 0: after each epoch",
           at_least<int64_t>(0));
