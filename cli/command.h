@@ -31,6 +31,7 @@ void print_result(const Globals& globals, const Json& document, const std::strin
 std::string help_pages_source(const CLI::App& app, const std::vector<CLI::App*>& commands);
 
 Run define_bench(CLI::App& app, const Globals& globals);
+Run define_combine(CLI::App& app, const Globals& globals);
 Run define_eval(CLI::App& app, const Globals& globals);
 Run define_forward(CLI::App& app, const Globals& globals);
 Run define_generate(CLI::App& app, const Globals& globals);

@@ -25,6 +25,7 @@ struct Command {
 const std::vector<Command>& commands() {
   static const std::vector<Command> table = {
       {"bench", "how near training comes to this machine's limits", define_bench},
+      {"combine", "a LoRA adapter made of others, or of a tuned model", define_combine},
       {"eval", "metrics of a split", define_eval},
       {"forward", "plain tensors in and out", define_forward},
       {"generate", "text from a causal language model", define_generate},

@@ -134,19 +134,14 @@ std::unique_ptr<Model> new_model(const Json& config, const LoadOptions& options)
   return model;
 }
 
-std::map<std::string, std::string> checkpoint_keys(const Model& model) {
+std::string file_name(const Model& model, const std::string& path) {
   const Family& known = family(model.info().model_type);
-  std::map<std::string, std::string> keys;
-  for (const auto& [path, parameter] : model.named_parameters()) {
-    std::string key = path;
-    if (known.rename_back) {
-      for (const auto& [file, here] : known.renames) {
-        if (const size_t at = key.find(here); at != std::string::npos) key.replace(at, here.size(), file);
-      }
-    }
-    keys[key] = path;
+  std::string key = path;
+  if (!known.rename_back) return key;
+  for (const auto& [file, here] : known.renames) {
+    if (const size_t at = key.find(here); at != std::string::npos) key.replace(at, here.size(), file);
   }
-  return keys;
+  return key;
 }
 
 Tensor in_file_form(const Tensor& value, const Parameter& parameter, at::ScalarType dtype) {
@@ -155,12 +150,9 @@ Tensor in_file_form(const Tensor& value, const Parameter& parameter, at::ScalarT
 }
 
 TensorMap model_tensors(const Model& model, at::ScalarType dtype) {
-  std::map<std::string, std::shared_ptr<Parameter>> parameters;
-  for (const auto& [path, parameter] : model.named_parameters()) parameters[path] = parameter;
   TensorMap tensors;
-  for (const auto& [key, path] : checkpoint_keys(model)) {
-    const Parameter& parameter = *parameters.at(path);
-    tensors[key] = in_file_form(parameter.value(), parameter, dtype);
+  for (const auto& [path, parameter] : model.named_parameters()) {
+    tensors[file_name(model, path)] = in_file_form(parameter->value(), *parameter, dtype);
   }
   return tensors;
 }

@@ -1,6 +1,5 @@
 // From config.json and wishes to an empty model: family, head, labels; and the values of fresh tensors.
 #pragma once
-#include <map>
 #include <memory>
 #include <string>
 
@@ -25,8 +24,6 @@ struct Blueprint {
 /// Fills a tensor as transformers initialises it; each path has a stream of its own.
 void draw(const Model& model, const std::string& path, Parameter& parameter, const LoadOptions& options);
 
-/// A tensor's name in a checkpoint's file → its path; tied ones once.
-std::map<std::string, std::string> checkpoint_keys(const Model& model);
 /// A parameter's value as the file holds it: of this type, transposed where the file's is.
 Tensor in_file_form(const Tensor& value, const Parameter& parameter, at::ScalarType dtype);
 

@@ -2,6 +2,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <map>
 #include <unordered_map>
 
 #include "graft/base/error.h"
@@ -185,6 +186,60 @@ class Loader {
   std::vector<std::string> fresh_;
 };
 
+/// The families whose layers differ in nothing but their weights.
+bool layers_are_alike(const Json& config) {
+  static const std::vector<std::string> types{"llama", "mistral", "phi3", "qwen2", "qwen3"};
+  const std::string type = config.value("model_type", "");
+  return std::find(types.begin(), types.end(), type) != types.end() &&
+         !config.value("use_sliding_window", false);
+}
+
+/// Each new layer's layer in the checkpoint. Errors: UsageError.
+std::vector<int64_t> layer_sources(const Model& model, const LoadOptions& options) {
+  const int64_t layers = model.info().num_layers;
+  std::vector<int64_t> sources;
+  for (const auto& [first, last] : options.layer_replication) {
+    if (first < 0 || last <= first || last > layers) {
+      throw UsageError("layer_replication", "[{}, {}], expected a range within 0 to {}", first, last, layers);
+    }
+    for (int64_t layer = first; layer < last; ++layer) sources.push_back(layer);
+  }
+  if (!layers_are_alike(model.config)) {
+    throw UsageError("layer_replication",
+                     "with {}, expected llama, mistral, phi3, qwen2 or qwen3 without windows",
+                     model.info().model_type);
+  }
+  return sources;
+}
+
+/// Whose layers are `model`'s in the order of options.layer_replication; the weights are shared, not copied.
+std::unique_ptr<Model> replicated(const Model& model, const Blueprint& blueprint,
+                                  const LoadOptions& options) {
+  const std::vector<int64_t> sources = layer_sources(model, options);
+  Blueprint deeper = blueprint;
+  deeper.config["num_hidden_layers"] = sources.size();
+  if (const auto types = model.config.find("layer_types"); types != model.config.end() && types->is_array()) {
+    Json chosen = Json::array();
+    for (const int64_t layer : sources) chosen.push_back(types->at(static_cast<size_t>(layer)));
+    deeper.config["layer_types"] = chosen;
+  }
+  auto out = deeper.build(options);
+  std::map<std::string, Tensor> bases;
+  for (const auto& [path, parameter] : model.named_parameters()) bases[path] = parameter->base;
+  const std::string list = "layers.";
+  for (const auto& [path, parameter] : out->named_parameters()) {
+    std::string source = path;
+    if (const size_t at = path.find(list); at != std::string::npos) {
+      const size_t begin = at + list.size(), end = path.find('.', begin);
+      const auto layer = static_cast<size_t>(std::stoll(path.substr(begin, end - begin)));
+      source.replace(begin, end - begin, std::to_string(sources[layer]));
+    }
+    parameter->base = bases.at(source);
+  }
+  out->layer_replication = options.layer_replication;
+  return out;
+}
+
 }  // namespace
 
 std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const LoadOptions& options) {
@@ -198,6 +253,7 @@ std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const LoadOption
     loader = std::make_unique<Loader>(*blueprint.family, *model, checkpoint, options);
   }
   loader->fill();
+  if (!options.layer_replication.empty()) model = replicated(*model, blueprint, options);
   model->name_or_path = where;
   return model;
 }

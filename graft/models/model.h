@@ -79,6 +79,7 @@ class Model : public Module {
   at::ScalarType dtype = at::kFloat;  // compute type of the frozen base
   Json config;                        // what config.json of this model says (with head and labels)
   std::string name_or_path;           // where it came from
+  std::vector<std::pair<int64_t, int64_t>> layer_replication;  // that it was loaded with
 };
 
 struct LoadOptions {
@@ -88,6 +89,9 @@ struct LoadOptions {
   std::vector<std::string> label_names{};
   std::optional<std::string> problem_type{};  // "regression", …
   uint64_t seed = 0;  // of new heads (N(0, initializer_range), biases 0) and of from_scratch
+  /// The layers [first, last) of each range, one range after the other, in place of the checkpoint's layers;
+  /// copies share their weights. Empty: the layers as they are.
+  std::vector<std::pair<int64_t, int64_t>> layer_replication{};
 };
 
 /// A family: one file pair in this folder, one line in the registry.
@@ -114,6 +118,8 @@ std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const LoadOption
 /// Random weights as transformers initialises them, from options.seed.
 std::unique_ptr<Model> new_model(const Json& config, const LoadOptions& options);
 
+/// What a checkpoint's file calls the tensor that lies at `path` here.
+std::string file_name(const Model& model, const std::string& path);
 /// The model's tensors by checkpoint name (values: stand-ins where attached), tied ones once; and config.json
 /// to go with them.
 TensorMap model_tensors(const Model& model, at::ScalarType dtype);

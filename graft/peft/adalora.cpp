@@ -98,7 +98,7 @@ Tensor orthogonality(const std::vector<Triplets>& maps, double weight) {
 
 /// The file holds the kept triplets only, and says in rank_pattern which they are.
 void save_kept(const RankAllocator& allocator, TensorMap& tensors, Json& config) {
-  if (allocator.kept().empty()) return;
+  if (!allocator.masked()) return;
   Json pattern = Json::object();
   for (size_t i = 0; i < allocator.maps().size(); ++i) {
     const std::string& path = allocator.maps()[i].path;
@@ -119,6 +119,12 @@ void check(const AdaLoraConfig& config) {
   if (config.use_dora || config.use_rslora || config.lora_bias) {
     throw UsageError("method", "use_dora, use_rslora or lora_bias with adalora, expected none of them");
   }
+  if (!config.init_lora_weights.is_boolean()) {
+    throw UsageError("init_lora_weights", "{} with adalora, expected true or false",
+                     config.init_lora_weights.dump());
+  }
+  if (!config.layer_replication.is_null())
+    throw UsageError("layer_replication", "with adalora, expected none: not implemented");
   if (!config.total_step || *config.total_step <= 0) {
     throw UsageError("total_step", "{}, expected the number of steps that the training takes",
                      config.total_step ? std::to_string(*config.total_step) : "null");
@@ -149,6 +155,7 @@ Adapter create(const Json& given, Model& model, uint64_t seed) {
   const bool pruned = read.rank_pattern.is_object() && !read.rank_pattern.empty();
   if (pruned) return adapter;  // the final ranks are in the file
   const auto allocator = std::make_shared<RankAllocator>(schedule_of(read), maps);
+  adapter.state = allocator->state();
   adapter.after_step = [allocator](int64_t step) { allocator->after_step(step - 1); };
   adapter.before_saving = [allocator](TensorMap& tensors, Json& config) {
     save_kept(*allocator, tensors, config);
@@ -158,6 +165,6 @@ Adapter create(const Json& given, Model& model, uint64_t seed) {
 
 }  // namespace
 
-const TuningMethod kAdaLora = {"adalora", "ADALORA", create};
+const TuningMethod kAdaLora = {"adalora", "ADALORA", create, 0, "total_step"};
 
 }  // namespace graft

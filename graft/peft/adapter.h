@@ -29,6 +29,7 @@ struct Adapter {
   TensorMap stand_ins;  // by base tensor path: trained tensors in place of base tensors
   TensorMap trained;    // file key → trained tensor (leaf, float32): what the optimizer gets, all of it
   TensorMap untrained;  // file key → tensor that the file holds beside (untrained copies)
+  TensorMap state;      // by name: what a training checkpoint keeps beside (statistics), changed in place
   /// Tensors computed from trained ones at every pass (intrinsic dimension): given stand_ins, → by path what
   /// takes their place in the model, of the same shapes. May be empty.
   std::function<TensorMap(const TensorMap& stand_ins)> compute_stand_ins;
@@ -40,11 +41,20 @@ struct Adapter {
   std::vector<Adapter> parts;
   std::vector<std::string> part_names;
   std::function<Tensor()> auxiliary_loss;        // AdaLoRA; may be empty
+  std::function<void()> adjust_gradients;        // before each optimizer step (LoRA-FA); may be empty
   std::function<void(int64_t step)> after_step;  // AdaLoRA; may be empty
 };
 
 /// Whose files a method's adapters are.
 enum class AdapterFiles { peft, adapterhub };
+
+/// A batch of the training data, for a method that looks at data before training.
+struct StudyBatch {
+  Batch batch;
+  Tensor rows;  // [N] int64: the rows that have a label; undefined: all count
+};
+/// Batch after batch, again from the first after the last.
+using StudyBatches = std::function<StudyBatch()>;
 
 /// What every method is: a constant in its own file, one line in the registry.
 struct TuningMethod {
@@ -54,6 +64,11 @@ struct TuningMethod {
   /// UsageError.
   Adapter (*create)(const Json& config, Model& model, uint64_t seed);
   double learning_rate = 0;  // default of recipes; 0: the task's
+  const char* steps_key =
+      nullptr;  // the config's key for the training's optimizer steps, filled from its plan
+  /// As create, with a look at the training data first where the config wants one; nullptr where none does.
+  Adapter (*create_from_data)(const Json& config, Model& model, uint64_t seed,
+                              const StudyBatches& batches) = nullptr;
   AdapterFiles files = AdapterFiles::peft;
 };
 const std::vector<TuningMethod>& tuning_methods();

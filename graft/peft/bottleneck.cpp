@@ -170,14 +170,19 @@ Adapter create_compacter_plus_plus(const Json& given, Model& model, uint64_t see
 }  // namespace
 
 constexpr AdapterFiles kFiles = AdapterFiles::adapterhub;
-const TuningMethod kBottleneck = {"bottleneck", nullptr, create_bottleneck, kLearningRate, kFiles};
-const TuningMethod kHoulsby = {"houlsby", nullptr, create_houlsby, kLearningRate, kFiles};
-const TuningMethod kPfeiffer = {"pfeiffer", nullptr, create_pfeiffer, kLearningRate, kFiles};
-const TuningMethod kAdapterDrop = {"adapterdrop", nullptr, create_adapter_drop, kLearningRate, kFiles};
-const TuningMethod kParallel = {"parallel", nullptr, create_parallel, kLearningRate, kFiles};
-const TuningMethod kCompacter = {"compacter", nullptr, create_compacter, kPhmLearningRate, kFiles};
-const TuningMethod kCompacterPlusPlus = {"compacter++", nullptr, create_compacter_plus_plus, kPhmLearningRate,
-                                         kFiles};
+const TuningMethod kBottleneck = {"bottleneck", nullptr, create_bottleneck, kLearningRate, nullptr,
+                                  nullptr,      kFiles};
+const TuningMethod kHoulsby = {"houlsby", nullptr, create_houlsby, kLearningRate, nullptr, nullptr, kFiles};
+const TuningMethod kPfeiffer = {"pfeiffer", nullptr, create_pfeiffer, kLearningRate,
+                                nullptr,    nullptr, kFiles};
+const TuningMethod kAdapterDrop = {"adapterdrop", nullptr, create_adapter_drop, kLearningRate, nullptr,
+                                   nullptr,       kFiles};
+const TuningMethod kParallel = {"parallel", nullptr, create_parallel, kLearningRate,
+                                nullptr,    nullptr, kFiles};
+const TuningMethod kCompacter = {"compacter", nullptr, create_compacter, kPhmLearningRate, nullptr,
+                                 nullptr,     kFiles};
+const TuningMethod kCompacterPlusPlus = {
+    "compacter++", nullptr, create_compacter_plus_plus, kPhmLearningRate, nullptr, nullptr, kFiles};
 
 void drop_adapters(Adapter& adapter, Model& model, int64_t layers) {
   if (layers <= 0) return;

@@ -15,7 +15,7 @@ Adapter train_parts(const TuningMethod& method, const Json& given, Model& model,
   const auto config = read_fields<PartsConfig>(source.json, "method");
   AdapterBuilder builder(method, source, model, 0);
   for (const auto& [path, parameter] : model.named_parameters()) {
-    if (chosen(path) && config.takes(path)) builder.stand_in(path, path);
+    if (chosen(path) && config.takes(path)) builder.stand_in(path, file_name(model, path));
   }
   if (builder.adapter().trained.empty()) {
     throw UsageError("method", "{} finds nothing to train in a {} model, expected at least one tensor",

@@ -6,8 +6,8 @@
 #include "graft/base/log.h"
 #include "graft/peft/builder.h"
 #include "graft/peft/dora.h"
-#include "graft/peft/lora_config.h"
-#include "graft/peft/lora_layer.h"
+#include "graft/peft/eva.h"
+#include "graft/peft/lora_init.h"
 #include "graft/peft/trainable_tokens.h"
 
 namespace graft {
@@ -31,31 +31,28 @@ int64_t rank_for(const LoraConfig& config, const std::string& path) {
   return static_cast<int64_t>(rank);
 }
 
-void adapt(AdapterBuilder& builder, const LoraConfig& config, const std::string& path, const Linear& linear) {
+/// → the map's tensors.
+LoraTensors adapt(AdapterBuilder& builder, const LoraConfig& config, const std::string& path,
+                  const Linear& linear) {
   const int64_t r = rank_for(config, path);
-  const std::string a = file_key(path + ".lora_A.weight"), b = file_key(path + ".lora_B.weight");
-  const double bound = 1 / std::sqrt(static_cast<double>(linear.in()));
-  const double rank_bound = 1 / std::sqrt(static_cast<double>(r));
-  const bool random_b = config.init_lora_weights == Json(false);
   LoraTensors lora = tensors_for(config, path);
-  lora.a = builder.train(a, config.init_lora_weights == Json("gaussian")
-                                ? builder.normal(a, {r, linear.in()}, 1 / static_cast<double>(r))
-                                : builder.uniform(a, {r, linear.in()}, bound));
-  lora.b = builder.train(
-      b, random_b ? builder.uniform(b, {linear.out(), r}, rank_bound) : builder.zeros({linear.out(), r}));
+  start_lora(builder, config, {path, linear, r}, lora);
   if (config.lora_bias) {
     const std::string key = file_key(path + ".lora_B.bias");
+    const double bound = 1 / std::sqrt(static_cast<double>(r));
+    const bool random = config.init_lora_weights == Json(false);
     lora.bias = builder.train(
-        key, random_b ? builder.uniform(key, {linear.out()}, rank_bound) : builder.zeros({linear.out()}));
+        key, random ? builder.uniform(key, {linear.out()}, bound) : builder.zeros({linear.out()}));
   }
   if (!config.use_dora) {
     builder.hook(path, std::shared_ptr<LinearHook>(std::make_shared<LoraLinear>(lora)));
-    return;
+    return lora;
   }
   const Tensor norms =
       builder.from_file() ? builder.zeros({linear.out()}) : dora_norms(linear.weight->base, lora);
   const Tensor magnitude = builder.train(file_key(path + ".lora_magnitude_vector"), norms);
   builder.hook(path, std::shared_ptr<LinearHook>(std::make_shared<DoraLinear>(lora, magnitude)));
+  return lora;
 }
 
 void adapt(AdapterBuilder& builder, const LoraConfig& config, const std::string& path,
@@ -101,16 +98,62 @@ void warn_unused_patterns(const char* name, const Json& patterns, const Targets&
   }
 }
 
-Adapter create(const Json& given, Model& model, uint64_t seed) {
-  ConfigSource source(given);
-  LoraConfig config = read_method_config<LoraConfig>(source, kLora.peft_type, model);
+void check(const LoraConfig& config, const Model& model) {
+  const Json& init = config.init_lora_weights;
   if (config.use_dora && config.lora_bias)
     throw UsageError("lora_bias", "with use_dora, expected one of them");
-  AdapterBuilder builder(kLora, source, model, seed);
+  if (config.use_dora && starts_from_weight(init))
+    throw UsageError("use_dora", "with init_lora_weights {}, expected one of them", init.dump());
+  if (config.lora_bias && !init.is_boolean())
+    throw UsageError("lora_bias", "with init_lora_weights {}, expected true or false there", init.dump());
+  if (layer_ranges(config.layer_replication) != model.layer_replication) {
+    throw UsageError("layer_replication", "{}, but the model was loaded otherwise, expected the same layers",
+                     config.layer_replication.dump());
+  }
+}
+
+Adapter create(const Json& given, Model& model, uint64_t seed) {
+  return create_lora(kLora, given, model, seed);
+}
+
+/// The file's own form, where the recipe asks for plain LoRA; the key that asks is graft's own.
+void set_saved_form(Adapter& adapter, const LoraConfig& config, std::map<std::string, LoraTensors> maps) {
+  if (!config.save_as_lora) {
+    adapter.config.erase("save_as_lora");
+    return;
+  }
+  if (!starts_from_weight(config.init_lora_weights)) maps.clear();
+  adapter.before_saving = [maps](TensorMap& tensors, Json& document) {
+    document.erase("save_as_lora");
+    if (!maps.empty()) convert_to_plain(maps, tensors, document);
+  };
+}
+
+}  // namespace
+
+std::vector<std::pair<int64_t, int64_t>> layer_ranges(const Json& layer_replication) {
+  std::vector<std::pair<int64_t, int64_t>> out;
+  if (layer_replication.is_null()) return out;
+  std::vector<std::vector<int64_t>> rows;
+  read_value(layer_replication, rows, "layer_replication");
+  for (const std::vector<int64_t>& row : rows) {
+    if (row.size() != 2)
+      fail_value(layer_replication, "layer_replication", "pairs of a first and a last layer");
+    out.emplace_back(row[0], row[1]);
+  }
+  return out;
+}
+
+Adapter create_lora(const TuningMethod& method, const Json& given, Model& model, uint64_t seed) {
+  ConfigSource source(given);
+  LoraConfig config = read_method_config<LoraConfig>(source, method.peft_type, model);
+  check(config, model);
+  AdapterBuilder builder(method, source, model, seed);
   const Targets targets = builder.find(config, TargetColumn::lora);
   builder.set_fan_in_fan_out(targets);
+  std::map<std::string, LoraTensors> maps;
   for (const auto& [path, linear] : targets.linears) {
-    adapt(builder, config, path, *linear);
+    maps[path] = adapt(builder, config, path, *linear);
     keep_base_table(builder, path, *linear->weight);
   }
   for (const auto& [path, embedding] : targets.embeddings) {
@@ -122,11 +165,11 @@ Adapter create(const Json& given, Model& model, uint64_t seed) {
   train_tokens(builder, config.trainable_token_indices);
   warn_unused_patterns("rank_pattern", config.rank_pattern, targets);
   warn_unused_patterns("alpha_pattern", config.alpha_pattern, targets);
-  return builder.finish();
+  Adapter adapter = builder.finish();
+  set_saved_form(adapter, config, std::move(maps));
+  return adapter;
 }
 
-}  // namespace
-
-const TuningMethod kLora = {"lora", "LORA", create};
+const TuningMethod kLora = {"lora", "LORA", create, 0, nullptr, create_lora_from_data};
 
 }  // namespace graft

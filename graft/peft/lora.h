@@ -6,4 +6,10 @@ namespace graft {
 
 extern const TuningMethod kLora;
 
+/// The adapter that a LORA config describes, as `method`'s. Errors: UsageError.
+Adapter create_lora(const TuningMethod& method, const Json& config, Model& model, uint64_t seed);
+
+/// The key layer_replication as LoadOptions take it. Errors: UsageError.
+std::vector<std::pair<int64_t, int64_t>> layer_ranges(const Json& layer_replication);
+
 }  // namespace graft

@@ -4,6 +4,9 @@
 
 namespace graft {
 
+/// The values of init_lora_weights that are implemented.
+Check<Json> lora_init_check();
+
 struct LoraConfig : TargetedConfig {
   int64_t r = 8;
   double lora_alpha = 8, lora_dropout = 0;
@@ -12,7 +15,8 @@ struct LoraConfig : TargetedConfig {
   Json init_lora_weights = true;
   Json rank_pattern = Json::object(), alpha_pattern = Json::object();
   Json trainable_token_indices;
-  bool use_dora = false;
+  bool use_dora = false, save_as_lora = false;
+  Json eva_config, layer_replication;
   // Keys whose only implemented value is the default.
   Json unset, loftq_config = Json::object(), not_set = false;
   std::string megatron_core = "megatron.core";
@@ -31,7 +35,15 @@ struct LoraConfig : TargetedConfig {
     visit("use_rslora", self.use_rslora, "the update counts lora_alpha / √r");
     visit("lora_bias", self.lora_bias, "a trained bias on B");
     visit("init_lora_weights", self.init_lora_weights,
-          "true: B zero; gaussian: A normal; false: A and B random", only_values({true, false, "gaussian"}));
+          "true: B zero; gaussian: A normal; false: A and B random; orthogonal; pissa, pissa_niter_N, olora: "
+          "from "
+          "the weight; eva: from the data",
+          lora_init_check());
+    visit("eva_config", self.eva_config, "eva: rho, tau, use_label_mask, whiten, adjust_scaling_factors");
+    visit("layer_replication", self.layer_replication,
+          "ranges [first, last) of layers that make a deeper model");
+    visit("save_as_lora", self.save_as_lora,
+          "pissa, olora: the file is plain LoRA of rank 2r, which needs no change of the base");
     visit("rank_pattern", self.rank_pattern, "ranks by pattern of the path; the first that matches counts");
     visit("alpha_pattern", self.alpha_pattern, "lora_alpha by pattern of the path");
     visit("trainable_token_indices", self.trainable_token_indices, "token ids whose embeddings are trained");
@@ -41,9 +53,9 @@ struct LoraConfig : TargetedConfig {
 
   template <class Self, class Visitor>
   static void unimplemented(Self& self, Visitor& visit) {
-    for (const char* name : {"layer_replication", "alora_invocation_tokens", "arrow_config", "corda_config",
-                             "eva_config", "kasa_config", "lora_ga_config", "monteclora_config",
-                             "target_parameters", "use_bdlora", "velora_config", "megatron_config"}) {
+    for (const char* name :
+         {"alora_invocation_tokens", "arrow_config", "corda_config", "kasa_config", "lora_ga_config",
+          "monteclora_config", "target_parameters", "use_bdlora", "velora_config", "megatron_config"}) {
       visit(name, self.unset, "not implemented", only_unset());
     }
     for (const char* name : {"use_qalora", "ensure_weight_tying"}) {

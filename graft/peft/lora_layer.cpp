@@ -8,17 +8,31 @@
 
 namespace graft {
 
+std::pair<Tensor, Tensor> LoraTensors::plain() const {
+  if (!a0.defined()) return {a, b};
+  return {at::cat({a, a0}, 0), at::cat({b, -b0}, 1)};
+}
+
 Tensor LoraLinear::forward(const Linear& base, const Tensor& x, RandomStream* dropout) {
   const bool drops = dropout && lora_.dropout > 0;
   const Tensor in = drops ? ops::dropout(x, lora_.dropout, dropout->next_key()) : x;
-  Tensor y = ops::low_rank_add(base.apply(x), in, lora_.a, lora_.b, lora_.scale);
+  Tensor y = base.apply(x);
+  if (drops) {
+    if (lora_.a0.defined()) y = ops::low_rank_add(y, x, lora_.a0, lora_.b0, -lora_.scale);
+    y = ops::low_rank_add(y, in, lora_.a, lora_.b, lora_.scale);
+  } else {
+    // In one sum: what training has not moved cancels before it is rounded.
+    const auto [a, b] = lora_.plain();
+    y = ops::low_rank_add(y, x, a, b, lora_.scale);
+  }
   if (lora_.bias.defined()) y = y + (lora_.scale * lora_.bias).to(y.scalar_type());
   return y;
 }
 
 std::optional<Affine> LoraLinear::merged(const Linear& base) const {
   Affine out;
-  out.weight = at::addmm(widened(base.weight->value()), lora_.b, lora_.a, 1, lora_.scale);
+  const auto [low, high] = lora_.plain();
+  out.weight = at::addmm(widened(base.weight->value()), high, low, 1, lora_.scale);
   if (base.bias) out.bias = widened(base.bias->value());
   if (lora_.bias.defined()) {
     const Tensor added = lora_.scale * lora_.bias;

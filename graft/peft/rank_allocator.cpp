@@ -8,7 +8,31 @@
 namespace graft {
 
 RankAllocator::RankAllocator(const RankSchedule& schedule, std::vector<Triplets> maps)
-    : schedule_(schedule), maps_(std::move(maps)), statistics_(maps_.size()) {}
+    : schedule_(schedule), maps_(std::move(maps)), masked_(at::zeros({1}, at::kBool)) {
+  const auto fresh = [](const Tensor& like) {
+    return Statistics{at::zeros_like(like).detach(), at::zeros_like(like).detach()};
+  };
+  for (const Triplets& map : maps_) {
+    statistics_.push_back({fresh(map.a), fresh(map.b), fresh(map.e)});
+    kept_.push_back(at::ones({map.e.size(0)}, at::kBool));
+  }
+}
+
+bool RankAllocator::masked() const { return masked_.item<bool>(); }
+
+TensorMap RankAllocator::state() const {
+  TensorMap out = {{"masked", masked_}};
+  constexpr std::array<const char*, 3> kParts{"lora_A", "lora_B", "lora_E"};
+  for (size_t i = 0; i < maps_.size(); ++i) {
+    for (size_t part = 0; part < kParts.size(); ++part) {
+      const std::string name = maps_[i].path + "." + kParts[part];
+      out[name + ".sensitivity"] = statistics_[i][part].sensitivity;
+      out[name + ".uncertainty"] = statistics_[i][part].uncertainty;
+    }
+    out[maps_[i].path + ".kept"] = kept_[i];
+  }
+  return out;
+}
 
 int64_t RankAllocator::budget(int64_t step) const {
   const auto maps = static_cast<int64_t>(maps_.size());
@@ -27,15 +51,11 @@ bool RankAllocator::masks(int64_t step) const {
 }
 
 void RankAllocator::update(const Tensor& tensor, Statistics& statistics) const {
-  if (!statistics.sensitivity.defined()) {
-    statistics.sensitivity = at::zeros_like(tensor);
-    statistics.uncertainty = at::zeros_like(tensor);
-  }
   if (!tensor.grad().defined()) return;
   const Tensor now = (tensor * tensor.grad()).abs();
-  statistics.sensitivity = schedule_.beta1 * statistics.sensitivity + (1 - schedule_.beta1) * now;
+  statistics.sensitivity.mul_(schedule_.beta1).add_(now, 1 - schedule_.beta1);
   const Tensor away = (now - statistics.sensitivity).abs();
-  statistics.uncertainty = schedule_.beta2 * statistics.uncertainty + (1 - schedule_.beta2) * away;
+  statistics.uncertainty.mul_(schedule_.beta2).add_(away, 1 - schedule_.beta2);
 }
 
 void RankAllocator::update_all() {
@@ -59,9 +79,9 @@ void RankAllocator::mask_to(int64_t budget) {
   for (size_t i = 0; i < maps_.size(); ++i) all.push_back(scores(i));
   const Tensor together = at::cat(all);
   const int64_t dropped = together.numel() - budget;
-  kept_.assign(maps_.size(), Tensor());
   const double threshold = dropped > 0 ? std::get<0>(at::kthvalue(together, dropped)).item<double>() : -1;
-  for (size_t i = 0; i < maps_.size(); ++i) kept_[i] = all[i].to(at::kDouble).gt(threshold);
+  for (size_t i = 0; i < maps_.size(); ++i) kept_[i].copy_(all[i].to(at::kDouble).gt(threshold));
+  masked_.fill_(true);
   mask_again();
 }
 

@@ -1,5 +1,6 @@
 // AdaLoRA's budget: which singular triplets stay.
 #pragma once
+#include <array>
 #include <memory>
 #include <string>
 #include <vector>
@@ -25,8 +26,12 @@ class RankAllocator {
   /// Looks at parameters and gradients after optimizer step `step` (from 0), and masks what the budget leaves
   /// out.
   void after_step(int64_t step);
-  /// By map, which triplets stay; empty tensors before the first mask.
+  /// By map, which triplets stay, [r] bool.
   const std::vector<Tensor>& kept() const { return kept_; }
+  /// False before the first mask.
+  bool masked() const;
+  /// Everything that is remembered from step to step, by name; changed in place.
+  TensorMap state() const;
   const std::vector<Triplets>& maps() const { return maps_; }
 
  private:
@@ -44,7 +49,8 @@ class RankAllocator {
   RankSchedule schedule_;
   std::vector<Triplets> maps_;
   std::vector<std::array<Statistics, 3>> statistics_;
-  std::vector<Tensor> kept_;  // [r] bool
+  std::vector<Tensor> kept_;
+  Tensor masked_;  // [1] bool
 };
 
 }  // namespace graft

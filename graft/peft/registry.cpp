@@ -16,6 +16,7 @@
 #include "graft/peft/loha.h"
 #include "graft/peft/lokr.h"
 #include "graft/peft/lora.h"
+#include "graft/peft/lora_fa.h"
 #include "graft/peft/miss.h"
 #include "graft/peft/multitask_prompt.h"
 #include "graft/peft/oft.h"
@@ -30,6 +31,7 @@ namespace graft {
 
 const std::vector<TuningMethod>& tuning_methods() {
   static const std::vector<TuningMethod> methods = {kLora,
+                                                    kLoraFa,
                                                     kAdaLora,
                                                     kTrainableTokens,
                                                     kIa3,

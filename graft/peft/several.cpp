@@ -102,12 +102,20 @@ class Joiner {
       if (!known) joined_.trained[name + "/" + key] = tensor;
     }
     for (const auto& [key, tensor] : part.untrained) joined_.untrained[name + "/" + key] = tensor;
+    for (const auto& [key, tensor] : part.state) joined_.state[name + "/" + key] = tensor;
   }
 
   void add_calls(const Adapter& part) {
     if (part.auxiliary_loss) {
       const auto before = joined_.auxiliary_loss, own = part.auxiliary_loss;
       joined_.auxiliary_loss = [before, own] { return before ? before() + own() : own(); };
+    }
+    if (part.adjust_gradients) {
+      const auto before = joined_.adjust_gradients, own = part.adjust_gradients;
+      joined_.adjust_gradients = [before, own] {
+        if (before) before();
+        own();
+      };
     }
     if (part.after_step) {
       const auto before = joined_.after_step, own = part.after_step;
@@ -143,10 +151,7 @@ Adapter several(std::vector<Adapter> parts, std::vector<std::string> names) {
   return joined;
 }
 
-Adapter create_adapter(const Json& method, Model& model, uint64_t seed) {
-  const auto create = [&](const Json& one) {
-    return tuning_method(one.at("name").get<std::string>()).create(one, model, seed);
-  };
+Adapter create_adapter(const Json& method, const std::function<Adapter(const Json& one)>& create) {
   if (!method.is_array()) return create(method);
   std::vector<Adapter> parts;
   std::vector<std::string> names;
@@ -155,6 +160,12 @@ Adapter create_adapter(const Json& method, Model& model, uint64_t seed) {
     names.push_back(folder_name(parts.back().method->name, names));
   }
   return several(std::move(parts), std::move(names));
+}
+
+Adapter create_adapter(const Json& method, Model& model, uint64_t seed) {
+  return create_adapter(method, [&](const Json& one) {
+    return tuning_method(one.at("name").get<std::string>()).create(one, model, seed);
+  });
 }
 
 bool is_adapter_folder(const fs::path& folder) {

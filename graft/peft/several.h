@@ -1,6 +1,7 @@
 // Several adapters as one: a list of methods in a recipe, a folder for each on disk.
 #pragma once
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,8 @@ inline constexpr const char* kAdapterList = "adapters.json";
 
 /// `method`: a mapping with a name, or a list of such. Errors: UsageError.
 Adapter create_adapter(const Json& method, Model& model, uint64_t seed);
+/// The same, each made by `create`.
+Adapter create_adapter(const Json& method, const std::function<Adapter(const Json& one)>& create);
 
 /// Adapters in one, in this order: behind one sublayer each reads what the one before made of the output. A
 /// head that several train is one. Errors: UsageError naming the place where two cannot meet (a linear, an

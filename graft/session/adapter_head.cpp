@@ -7,6 +7,7 @@
 #include "graft/base/fields.h"
 #include "graft/io/torch_file.h"
 #include "graft/peft/adapterhub_file.h"
+#include "graft/peft/lora.h"
 #include "graft/peft/several.h"
 
 namespace graft {
@@ -61,6 +62,8 @@ LoadOptions with_adapterhub_head(LoadOptions options, const fs::path& folder) {
 
 LoadOptions with_peft_head(LoadOptions options, const fs::path& folder, const Json& config) {
   if (!options.head) options.head = head_of(config);
+  if (options.layer_replication.empty())
+    options.layer_replication = layer_ranges(config.value("layer_replication", Json()));
   const bool classes =
       options.head == HeadKind::sequence_classification || options.head == HeadKind::token_classification;
   if (!classes || options.num_labels) return options;

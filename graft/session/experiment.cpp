@@ -6,6 +6,7 @@
 #include "graft/base/error.h"
 #include "graft/io/checkpoint.h"
 #include "graft/peft/bottleneck.h"
+#include "graft/peft/lora.h"
 #include "graft/session/adapter_head.h"
 #include "graft/session/session.h"
 
@@ -43,6 +44,7 @@ LoadOptions load_options(const Recipe& recipe, const Task& task) {
   options.label_names = task.label_names();
   if (!task.problem_type().empty()) options.problem_type = task.problem_type();
   options.seed = static_cast<uint64_t>(recipe.train.seed);
+  options.layer_replication = layer_ranges(recipe.method.value("layer_replication", Json()));
   return options;
 }
 

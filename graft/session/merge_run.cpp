@@ -138,7 +138,8 @@ class MergeRun {
     merged.untie_parted();
     std::map<std::string, std::shared_ptr<Parameter>> parameters;
     for (const auto& [path, parameter] : model_->named_parameters()) parameters[path] = parameter;
-    const auto keys = checkpoint_keys(*model_);
+    std::map<std::string, std::string> keys;  // a tensor's name in the file → its path
+    for (const auto& [path, parameter] : parameters) keys[file_name(*model_, path)] = path;
     TensorSpecs specs;
     for (const auto& [key, path] : keys) {
       std::vector<int64_t> shape = parameters.at(path)->shape;

@@ -72,10 +72,6 @@ void add_pseudo_tokens(Json& method, const Task& task) {
 }  // namespace
 
 Json with_start_words(Json method, const Tokenizer& tokenizer, const Task& task) {
-  if (method.is_array()) {
-    for (Json& one : method) one = with_start_words(one, tokenizer, task);
-    return method;
-  }
   const std::string name = method.value("name", "");
   if (name == "prompt_tuning" || name == "multitask_prompt_tuning" || name == "p_tuning") {
     if (name != "p_tuning") add_prompt_start(method, tokenizer, task);

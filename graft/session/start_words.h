@@ -5,7 +5,7 @@
 
 namespace graft {
 
-/// The recipe's method, or each of its list, with the ids of the words that it names (TEXT, CLASS_LABEL,
+/// A method of the recipe with the ids of the words that it names (TEXT, CLASS_LABEL,
 /// prefix_init_text) and of the task's pseudo tokens, whose number a prompt gets where the recipe says none.
 /// Errors: UsageError.
 Json with_start_words(Json method, const Tokenizer& tokenizer, const Task& task);

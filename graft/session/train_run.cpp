@@ -9,16 +9,15 @@
 #include "graft/base/file.h"
 #include "graft/base/log.h"
 #include "graft/ops/tensor_memory.h"
-#include "graft/peft/several.h"
 #include "graft/peft/soft_prompt.h"
 #include "graft/session/dry_run.h"
 #include "graft/session/experiment.h"
+#include "graft/session/fresh_adapter.h"
 #include "graft/session/interrupt.h"
 #include "graft/session/machine.h"
 #include "graft/session/memory_plan.h"
 #include "graft/session/metrics_log.h"
 #include "graft/session/progress.h"
-#include "graft/session/start_words.h"
 #include "graft/tasks/chat_forms.h"
 #include "graft/train/master_weights.h"
 #include "graft/train/state.h"
@@ -107,11 +106,7 @@ class TrainRun {
     require_labels(experiment_, Split::validation);
     check_metric();
     Model& model = experiment_.model();
-    if (recipe_.method.is_object() && recipe_.method.value("name", "") == "none")
-      throw UsageError("method",
-                       "none trains nothing, expected a method; `graft eval` judges a model as it is");
-    adapter_ = create_adapter(with_start_words(recipe_.method, experiment_.tokenizer(), experiment_.task()),
-                              model, static_cast<uint64_t>(recipe_.train.seed));
+    adapter_ = fresh_adapter(experiment_, recipe_);
     require_filled(experiment_.task(), adapter_);
     attach(adapter_, model);
     if (recipe_.train.master_weights == "none") drop_master_weights(adapter_, model);

@@ -78,6 +78,18 @@ struct Optimizer::Part {
   float** place;
 };
 
+double group_learning_rate(const std::string& key, const Tensor& tensor, double learning_rate,
+                           const TrainConfig& config) {
+  if (config.loraplus_lr_ratio == 1) return learning_rate;
+  if (key.find("lora_embedding_") != std::string::npos) {
+    // A rate of its own, on the same schedule.
+    return config.learning_rate > 0 ? config.loraplus_lr_embedding * (learning_rate / config.learning_rate)
+                                    : 0;
+  }
+  const bool faster = key.find("lora_B") != std::string::npos || tensor.dim() == 1;
+  return faster ? learning_rate * config.loraplus_lr_ratio : learning_rate;
+}
+
 Optimizer::Optimizer(TensorMap trained, const TrainConfig& config)
     : trained_(std::move(trained)), config_(config) {
   check_config(config);
@@ -159,18 +171,18 @@ void Optimizer::update(const Slot& slot, const ops::StepRange& range, const Step
   const double decay = slot.decays ? config_.weight_decay : 0;
   if (config_.optimizer == "adamw") {
     ops::adamw_range(range, step.number,
-                     {.learning_rate = step.learning_rate,
+                     {.learning_rate = slot.learning_rate,
                       .beta1 = config_.betas[0],
                       .beta2 = config_.betas[1],
                       .eps = config_.eps,
                       .weight_decay = decay});
   } else if (config_.optimizer == "sgd") {
-    ops::sgd_range(range, {step.learning_rate, config_.momentum, decay});
+    ops::sgd_range(range, {slot.learning_rate, config_.momentum, decay});
   } else if (config_.optimizer == "lion") {
-    ops::lion_range(range, {step.learning_rate, config_.betas[0], config_.betas[1], decay});
+    ops::lion_range(range, {slot.learning_rate, config_.betas[0], config_.betas[1], decay});
   } else {
     ops::adafactor_tensor(range, slot.shape, {slot.rows, slot.columns, slot.second}, step.number,
-                          {.learning_rate = step.learning_rate, .weight_decay = decay});
+                          {.learning_rate = slot.learning_rate, .weight_decay = decay});
   }
 }
 
@@ -209,7 +221,10 @@ void Optimizer::step(int64_t step, double learning_rate, double gradient_norm) {
   rounding.seek(2 * static_cast<uint64_t>(step));
   const double factor =
       config_.max_grad_norm > 0 ? std::min(1.0, config_.max_grad_norm / (gradient_norm + 1e-6)) : 1.0;
-  const Step now{step, learning_rate, static_cast<float>(factor), rounding.next_key()};
+  auto slot = slots_.begin();
+  for (const auto& [key, tensor] : trained_)
+    (slot++)->learning_rate = group_learning_rate(key, tensor, learning_rate, config_);
+  const Step now{step, static_cast<float>(factor), rounding.next_key()};
   const auto count = static_cast<int64_t>(pieces_.size());
   const auto run = [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) update_piece(pieces_[static_cast<size_t>(i)], now);

@@ -13,6 +13,11 @@ namespace graft {
 /// (transformers' rule).
 bool decays(const std::string& key);
 
+/// What the learning rate of a tensor is, where that of the plain ones is `learning_rate`. Source: Hayou et
+/// al. 2024 (LoRA+), groups as PEFT makes them: updates of embeddings; B and vectors; the rest.
+double group_learning_rate(const std::string& key, const Tensor& tensor, double learning_rate,
+                           const TrainConfig& config);
+
 /// train.optimizer over all trained tensors at once: its state lies in one float32 buffer, and a step goes
 /// through all tensors in pieces that the threads share.
 class Optimizer {
@@ -37,7 +42,8 @@ class Optimizer {
   struct Slot {
     Tensor parameter;
     bool decays = true;
-    int64_t index = 0;  // of its first value among all values
+    int64_t index = 0;         // of its first value among all values
+    double learning_rate = 0;  // in this step
     ops::MatrixShape shape;
     float *first = nullptr, *second = nullptr, *rows = nullptr, *columns = nullptr;
   };

@@ -17,6 +17,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view kPrefix = "step-";
+constexpr const char* kNow = "now.";
+constexpr const char* kBest = "best.";
 
 /// N of "step-N"; nothing for any other name.
 std::optional<int64_t> step_of(const std::string& name) {
@@ -44,6 +46,21 @@ fs::path folder_of(const fs::path& folder, int64_t step) {
   return folder / fmt::format("{}{}", kPrefix, step);
 }
 
+TensorMap prefixed(const TensorMap& tensors, const std::string& prefix) {
+  TensorMap out;
+  for (const auto& [key, tensor] : tensors) out[prefix + key] = tensor;
+  return out;
+}
+
+/// Those whose names start with `prefix`, without it.
+TensorMap unprefixed(const TensorMap& tensors, const std::string& prefix) {
+  TensorMap out;
+  for (const auto& [key, tensor] : tensors) {
+    if (key.starts_with(prefix)) out[key.substr(prefix.size())] = tensor.clone();
+  }
+  return out;
+}
+
 }  // namespace
 
 std::filesystem::path save_checkpoint(const fs::path& folder, const TrainState& state, Optimizer& optimizer,
@@ -55,6 +72,9 @@ std::filesystem::path save_checkpoint(const fs::path& folder, const TrainState& 
     write_safetensors(whole.path() / "trained.safetensors", optimizer.trained());
     write_safetensors(whole.path() / "optimizer.safetensors", optimizer.state());
     if (!state.best.empty()) write_safetensors(whole.path() / "best.safetensors", state.best);
+    TensorMap method = prefixed(state.method, kNow);
+    method.merge(prefixed(state.best_method, kBest));
+    if (!method.empty()) write_safetensors(whole.path() / "method.safetensors", method);
     Json document = write_fields(state);
     document["dropout_position"] = state.dropout_position;
     write_file(whole.path() / "state.json", to_pretty_json(document));
@@ -129,6 +149,11 @@ TrainState load_checkpoint(const fs::path& checkpoint, Optimizer& optimizer) {
   if (fs::exists(best)) {
     for (const auto& [key, tensor] : optimizer.trained()) state.best[key] = at::empty_like(tensor.detach());
     copy_values(read_safetensors(best), state.best, best.string());
+  }
+  if (const fs::path method = checkpoint / "method.safetensors"; fs::exists(method)) {
+    const TensorMap tensors = read_safetensors(method);
+    state.method = unprefixed(tensors, kNow);
+    state.best_method = unprefixed(tensors, kBest);
   }
   return state;
 }

@@ -18,8 +18,9 @@ struct TrainState {
   std::optional<double> best_score;
   int64_t evaluations_since_best = 0;
   bool stopped_early = false;
-  Json best_metrics = nullptr;  // of the evaluation at best_step
-  TensorMap best;               // the trained tensors at best_step; empty where nothing was evaluated
+  Json best_metrics = nullptr;    // of the evaluation at best_step
+  TensorMap best;                 // the trained tensors at best_step; empty where nothing was evaluated
+  TensorMap method, best_method;  // the adapter's state (statistics), now and at best_step
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {

@@ -30,6 +30,7 @@ struct TrainConfig {
   std::string master_weights = "float32";
   std::string checkpointing = "auto";
   std::string memory;
+  double loraplus_lr_ratio = 1, loraplus_lr_embedding = 1e-6;
   int64_t evaluate_every = 0;
   int64_t save_every = 0;
   int64_t keep = 1;
@@ -76,6 +77,12 @@ struct TrainConfig {
           one_of({"auto", "true", "false"}));
     visit("memory", self.memory,
           "what the run may take, for example 8GiB; decides with checkpointing: auto; empty: no limit");
+    visit("loraplus_lr_ratio", self.loraplus_lr_ratio,
+          "LoRA+: the step size of B and of vectors as a multiple of learning_rate; 1: one for all",
+          above(0.0));
+    visit("loraplus_lr_embedding", self.loraplus_lr_embedding,
+          "LoRA+: the step size of low-rank updates of embeddings; counts where loraplus_lr_ratio is not 1",
+          at_least(0.0));
     visit("evaluate_every", self.evaluate_every, "steps between evaluations; 0: after each epoch",
           at_least<int64_t>(0));
     visit("save_every", self.save_every, "steps between checkpoints; 0: after each epoch",

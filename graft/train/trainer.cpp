@@ -40,6 +40,7 @@ Trainer::Trainer(TrainingSet set, const TrainConfig& config, std::filesystem::pa
 
 void Trainer::resume(const std::filesystem::path& checkpoint) {
   state_ = load_checkpoint(checkpoint, optimizer_);
+  copy_values(state_.method, set_.adapter.state, (checkpoint / "method.safetensors").string());
   dropout_.seek(state_.dropout_position);
 }
 
@@ -109,6 +110,7 @@ StepReport Trainer::train_step(const Work& work) {
         report.step, report.loss, report.gradient_norm);
   }
   report.learning_rate = config_.learning_rate * schedule_factor(config_, state_.step, total_steps());
+  if (set_.adapter.adjust_gradients) set_.adapter.adjust_gradients();
   optimizer_.step(report.step, report.learning_rate, report.gradient_norm);
   if (set_.adapter.after_step) set_.adapter.after_step(report.step);
   optimizer_.clear_gradients();
@@ -140,6 +142,7 @@ void Trainer::evaluate_and_rank(StepReport& report) {
   state_.evaluations_since_best = 0;
   state_.best_metrics = report.evaluation->json();
   state_.best = copies(optimizer_.trained());
+  state_.best_method = copies(set_.adapter.state);
 }
 
 bool Trainer::due(int64_t every, const Work& work) const {
@@ -148,6 +151,7 @@ bool Trainer::due(int64_t every, const Work& work) const {
 
 void Trainer::save(const TrainEvents& events) {
   if (checkpoints_.empty()) return;
+  state_.method = set_.adapter.state;
   const auto path = save_checkpoint(checkpoints_, state_, optimizer_, config_.keep);
   if (events.on_checkpoint) events.on_checkpoint(path);
 }
@@ -187,6 +191,7 @@ TrainOutcome Trainer::run(const TrainEvents& events) {
   outcome.metrics = state_.best_metrics;
   if (outcome.end != TrainEnd::interrupted && !state_.best.empty()) {
     copy_values(state_.best, optimizer_.trained(), "the best state");
+    copy_values(state_.best_method, set_.adapter.state, "the best state");
   }
   return outcome;
 }

@@ -38,15 +38,56 @@ def CONFIGURATIONS(model):
     }
     if model != "llama":
         rows["lora-lora-bias"] = lora(lora_bias=True)
+    if model == "gpt2":
+        rows["lora-pissa"] = lora(init_lora_weights="pissa")
+        return rows
+    rows.update({
+        "lora-dora": lora(use_dora=True, target_modules=[q, v]),
+        "lora-pissa": lora(init_lora_weights="pissa", use_rslora=True),
+        "lora-olora": lora(init_lora_weights="olora"),
+        "lora-orthogonal": lora(init_lora_weights="orthogonal"),
+    })
+    if model == "llama":
+        rows["lora-layer-replication"] = lora(layer_replication=[[0, 2], [1, 2], [0, 1]])
+    for name, (kind, keys, merges) in OTHERS.items():
+        if name in ONLY and model != ONLY[name]:
+            continue
+        keys = dict(task_type=task, **keys)
+        if name == "ln-tuning":
+            keys["target_modules"] = ["LayerNorm"] if model == "bert" else ["input_layernorm", "norm"]
+        rows[name] = (lambda kind=kind, keys=keys: kind(**keys), merges)
     return rows
 
 
-METHODS = {"LORA": "lora"}  # PEFT's method → graft's name of it
+PROMPT = dict(num_virtual_tokens=3)
+OTHERS = {  # variant → (PEFT's configuration, its keys, whether it merges)
+    "adalora": (peft.AdaLoraConfig, dict(init_r=4, target_r=2, lora_alpha=6, total_step=10), True),
+    "vera": (peft.VeraConfig, dict(r=8, d_initial=0.5), True),
+    "loha": (peft.LoHaConfig, dict(r=3, alpha=5), True),
+    "lokr": (peft.LoKrConfig, dict(r=2, alpha=5), True),
+    "ia3": (peft.IA3Config, dict(), True),
+    "oft": (peft.OFTConfig, dict(oft_block_size=8), True),
+    "oft-exact": (peft.OFTConfig, dict(oft_block_size=8, use_cayley_neumann=False, block_share=True), True),
+    "boft": (peft.BOFTConfig, dict(boft_block_size=4), True),
+    "hra": (peft.HRAConfig, dict(r=4), True),
+    "fourierft": (peft.FourierFTConfig, dict(n_frequency=60, scaling=20.0), True),
+    "miss": (peft.MissConfig, dict(r=4), True),
+    "shira": (peft.ShiraConfig, dict(r=2, random_seed=5), True),
+    "ln-tuning": (peft.LNTuningConfig, dict(), True),
+    "trainable-tokens": (peft.TrainableTokensConfig, dict(token_indices=[3, 7, 50]), True),
+    "prompt-tuning": (peft.PromptTuningConfig, PROMPT, False),
+    "p-tuning": (peft.PromptEncoderConfig, dict(PROMPT, encoder_hidden_size=12), False),
+    "p-tuning-lstm": (peft.PromptEncoderConfig, dict(PROMPT, encoder_hidden_size=12, encoder_reparameterization_type="LSTM"), False),
+    "multitask": (peft.MultitaskPromptTuningConfig, dict(PROMPT, num_tasks=2, num_ranks=2), False),
+    "prefix-tuning": (peft.PrefixTuningConfig, PROMPT, False),
+    "prefix-projection": (peft.PrefixTuningConfig, dict(PROMPT, prefix_projection=True, encoder_hidden_size=12), False),
+}
+ONLY = {"oft-exact": "llama", "multitask": "llama", "p-tuning-lstm": "llama", "prefix-projection": "bert", "trainable-tokens": "llama"}  # variant → its one model
 
 
 def recipe_keys(config):
     """The keys that a recipe would give for this configuration: all that differ from the defaults."""
-    keys = {"name": METHODS.get(config.peft_type.value, config.peft_type.value.lower())}
+    keys = {"name": config.peft_type.value.lower()}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if field.name in ("peft_type", "task_type", "peft_version", "runtime_config", "inference_mode"):

@@ -37,7 +37,7 @@ def write_model(name, folder):
     model.save_pretrained(folder)
 
 
-def write_inputs(name, path):
+def write_inputs(name, variant, path):
     config, task = MODELS[name]
     torch.manual_seed(7)
     lengths = torch.tensor([9, 4, 7])
@@ -45,6 +45,8 @@ def write_inputs(name, path):
     inputs = {"input_ids": torch.randint(5, config.vocab_size, (3, 9)) * mask, "attention_mask": mask}
     if task == "SEQ_2_SEQ_LM":
         inputs["labels"] = torch.randint(5, config.vocab_size, (3, 6))
+    if variant == "multitask":
+        inputs["task_ids"] = torch.tensor([1, 0, 1])
     save_file(inputs, path)
     return inputs
 
@@ -137,8 +139,8 @@ def main():
                     continue
                 if not written:
                     write_model(name, os.path.join(work, name))
-                    inputs = write_inputs(name, os.path.join(work, "inputs.safetensors"))
                     written = True
+                inputs = write_inputs(name, variant, os.path.join(work, "inputs.safetensors"))
                 try:
                     complaints = from_peft(args.graft, name, config(), work, inputs, mergeable)
                     complaints += from_graft(args.graft, args.make_adapter, name, config(), work, inputs)

@@ -9,6 +9,7 @@
 #include "graft/base/random.h"
 #include "graft/models/model.h"
 #include "graft/peft/adapter.h"
+#include "graft/peft/lora.h"
 
 namespace {
 
@@ -27,8 +28,10 @@ void move_tensors(const graft::TensorMap& tensors) {
 }
 
 int run(const std::string& model_folder, const std::string& config_path, const std::string& out) {
-  const auto model = graft::load_model(graft::Checkpoint::open(model_folder), {});
   graft::Json config = graft::read_json(config_path);
+  graft::LoadOptions load;
+  load.layer_replication = graft::layer_ranges(config.value("layer_replication", graft::Json()));
+  const auto model = graft::load_model(graft::Checkpoint::open(model_folder), load);
   const graft::TuningMethod& method = graft::tuning_method(config.at("name").get<std::string>());
   const graft::Adapter adapter = method.create(config, *model, 0);
   move_tensors(adapter.trained);

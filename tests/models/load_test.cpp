@@ -155,6 +155,34 @@ TEST(Load, BFloat16IsNearFloat32) {
   }
 }
 
+/// A deeper model of the same weights computes what its layers compute one after the other.
+TEST(Load, ReplicatedLayersShareTheirWeights) {
+  const Checkpoint checkpoint = checkpoint_of(kLlama);
+  LoadOptions options;
+  options.layer_replication = {{0, 2}, {1, 2}};
+  const auto model = load_model(checkpoint, options);
+  EXPECT_EQ(model->info().num_layers, 3);
+  EXPECT_EQ(model->config["num_hidden_layers"], 3);
+  Checkpoint written{"memory", model->config, checkpoint.tensors};
+  for (const auto& [key, tensor] : checkpoint.tensors) {
+    if (const size_t at = key.find("layers.1."); at != std::string::npos)
+      written.tensors[std::string(key).replace(at, 9, "layers.2.")] = tensor.clone();
+  }
+  const auto plain = load_model(written, {});
+  const Batch batch = batch_of(*model, {some_text(1, 7), some_text(2, 4)});
+  EXPECT_TRUE(model->run(batch).equal(plain->run(batch)));
+  const auto base = [&](const char* path) {
+    return dynamic_cast<Linear&>(*model->find(path)).weight->base.data_ptr();
+  };
+  EXPECT_EQ(base("model.layers.1.mlp.up_proj"), base("model.layers.2.mlp.up_proj"));
+  for (const auto& wrong : {std::pair<int64_t, int64_t>{1, 3}, {1, 1}, {-1, 1}}) {
+    options.layer_replication = {wrong};
+    EXPECT_THROW(load_model(checkpoint, options), UsageError);
+  }
+  options.layer_replication = {{0, 1}};
+  EXPECT_THROW(load_model(checkpoint_of(kBertMlm), options), UsageError);
+}
+
 TEST(Load, InputsOutsideTheTables) {
   const auto model = tiny_model(tiny_models()[kBertMlm]);
   Batch batch = batch_of(*model, {some_text(1, 33)});

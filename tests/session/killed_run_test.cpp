@@ -63,36 +63,49 @@ std::string outcome_of(const fs::path& run) {
 
 class KilledRunTest : public ::testing::Test {
  protected:
-  std::string recipe(const std::string& output) {
-    return tiny_.recipe_file(tiny_.classification(
-        {"train.epochs=20", "train.save_every=7", "train.evaluate_every=5", "output=" + tiny_.at(output)}));
+  std::string recipe(const std::string& output, const std::vector<std::string>& more = {}) {
+    std::vector<std::string> changes{"train.epochs=20", "train.save_every=7", "train.evaluate_every=5",
+                                     "output=" + tiny_.at(output)};
+    changes.insert(changes.end(), more.begin(), more.end());
+    return tiny_.recipe_file(tiny_.classification(changes));
   }
   int run(const std::string& file, const std::vector<std::string>& more = {}) {
     const int code = TrainProcess(file, more, tiny_.folder() / "log").wait();
     return code;
   }
   std::string log() { return read_file(tiny_.folder() / "log"); }
+  /// A run that is killed again and again ends with the bits of one that never stopped.
+  void expect_going_on(const std::vector<std::string>& changes) {
+    ASSERT_EQ(run(recipe("whole", changes)), 0) << log();
+    const std::string whole = outcome_of(tiny_.folder() / "whole");
+    RandomStream random(std::random_device{}(), "moments");
+    const std::string file = recipe("killed", changes);
+    int killed = 0;
+    for (int i = 0; i < 12; ++i) {
+      const TrainProcess process(file, {"--resume"}, tiny_.folder() / "log");
+      std::this_thread::sleep_for(std::chrono::milliseconds(150 + random.below(600)));
+      process.signal(SIGKILL);
+      const int code = process.wait();
+      if (code == 0) break;
+      ASSERT_EQ(code, -SIGKILL) << log();
+      ++killed;
+    }
+    ASSERT_EQ(run(file, {"--resume"}), 0) << log();
+    EXPECT_GT(killed, 0);
+    EXPECT_EQ(outcome_of(tiny_.folder() / "killed"), whole);
+  }
   test::TinyRun tiny_;
 };
 
-TEST_F(KilledRunTest, GoingOnEqualsNeverStopping) {
-  ASSERT_EQ(run(recipe("whole")), 0) << log();
-  const std::string whole = outcome_of(tiny_.folder() / "whole");
-  RandomStream random(std::random_device{}(), "moments");
-  const std::string file = recipe("killed");
-  int killed = 0;
-  for (int i = 0; i < 12; ++i) {
-    const TrainProcess process(file, {"--resume"}, tiny_.folder() / "log");
-    std::this_thread::sleep_for(std::chrono::milliseconds(150 + random.below(600)));
-    process.signal(SIGKILL);
-    const int code = process.wait();
-    if (code == 0) break;
-    ASSERT_EQ(code, -SIGKILL) << log();
-    ++killed;
-  }
-  ASSERT_EQ(run(file, {"--resume"}), 0) << log();
-  EXPECT_GT(killed, 0);
-  EXPECT_EQ(outcome_of(tiny_.folder() / "killed"), whole);
+TEST_F(KilledRunTest, GoingOnEqualsNeverStopping) { expect_going_on({}); }
+
+/// Its statistics and masks are part of where training stands; its total_step comes from the plan.
+TEST_F(KilledRunTest, GoingOnEqualsNeverStoppingWithAdaLora) {
+  expect_going_on({"method.name=adalora", "method.init_r=4", "method.target_r=2", "method.tinit=5",
+                   "method.deltaT=3", "method.lora_alpha=9"});
+  const Json config = read_json(tiny_.folder() / "killed" / "adapter_config.json");
+  EXPECT_EQ(config["total_step"], 200);  // 20 epochs of 40 examples, 4 a batch
+  EXPECT_EQ(config["rank_pattern"].size(), 4U);
 }
 
 /// Also where what is trained is not what the file holds (networks that make a prompt).

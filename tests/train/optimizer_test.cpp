@@ -24,6 +24,23 @@ TEST(Decays, LeavesOutBiasesAndNorms) {
   }
 }
 
+/// The groups of PEFT's create_loraplus_optimizer.
+TEST(LoraPlus, GroupsHaveRatesOfTheirOwn) {
+  TrainConfig config;
+  config.learning_rate = 1e-3;
+  const Tensor matrix = at::zeros({2, 2}), vector = at::zeros({2});
+  const auto rate = [&](const char* key, const Tensor& tensor) {
+    return group_learning_rate(key, tensor, 5e-4, config);  // in the middle of the schedule
+  };
+  EXPECT_EQ(rate("q_proj.lora_B.weight", matrix), 5e-4);
+  config.loraplus_lr_ratio = 16;
+  EXPECT_DOUBLE_EQ(rate("q_proj.lora_A.weight", matrix), 5e-4);
+  EXPECT_DOUBLE_EQ(rate("q_proj.lora_B.weight", matrix), 8e-3);
+  EXPECT_DOUBLE_EQ(rate("q_proj.lora_magnitude_vector", vector), 8e-3);
+  EXPECT_DOUBLE_EQ(rate("classifier.weight", matrix), 5e-4);
+  EXPECT_DOUBLE_EQ(rate("embed_tokens.lora_embedding_B", matrix), 5e-7);
+}
+
 TEST(Optimizer, NormIsOverAllTensors) {
   TensorMap trained{{"a", leaf({0, 0})}, {"b", leaf({0})}};
   trained["a"].mutable_grad() = at::tensor({3.0F, 0.0F});
