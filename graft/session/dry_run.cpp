@@ -74,8 +74,10 @@ Json memory_estimate(const Experiment& experiment, const Adapter& adapter) {
   const auto bytes = static_cast<int64_t>(c10::elementSize(model.dtype));
   // A block keeps about ten rows of the hidden size (norms, q, k, v, attention, residuals) and three of the
   // inner size.
-  const int64_t blocks = rows * info.num_layers * (10 * info.hidden_size + 3 * width) * bytes;
-  const bool vocabulary = model.head == HeadKind::causal_lm || model.head == HeadKind::masked_lm;
+  const int64_t blocks =
+      rows * (info.num_layers + info.num_encoder_layers) * (10 * info.hidden_size + 3 * width) * bytes;
+  const bool vocabulary = model.head == HeadKind::causal_lm || model.head == HeadKind::masked_lm ||
+                          model.head == HeadKind::seq2seq_lm;
   // Logits, their softmax and gradient, in float32.
   const int64_t logits = vocabulary ? rows * info.vocab_size * 4 * 3 : 0;
   const int64_t process = memory_bytes() - base;

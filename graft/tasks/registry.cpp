@@ -8,6 +8,7 @@
 #include "graft/tasks/instruction.h"
 #include "graft/tasks/masked_lm.h"
 #include "graft/tasks/prefix_lm.h"
+#include "graft/tasks/seq2seq.h"
 #include "graft/tasks/sequence_classification.h"
 #include "graft/tasks/span_corruption.h"
 
@@ -32,7 +33,7 @@ void fill_in(Json& into, const Json& from) {
 const std::vector<TaskKind>& task_kinds() {
   // Tasks are listed here, once.
   static const std::vector<TaskKind> table{kSequenceClassification, kCausalLm, kInstruction, kMaskedLm,
-                                           kSpanCorruption, kPrefixLm};
+                                           kSpanCorruption,         kPrefixLm, kSeq2Seq};
   return table;
 }
 

@@ -1,4 +1,5 @@
-// Spans of plain text, hidden behind sentinels and written by the decoder: T5's pre-training (Raffel et al. 2020).
+// Spans of plain text, hidden behind sentinels and written by the decoder: T5's pre-training (Raffel et al.
+// 2020).
 #pragma once
 #include "graft/tasks/registry.h"
 

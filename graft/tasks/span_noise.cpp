@@ -37,8 +37,7 @@ int64_t rounded(double value) { return static_cast<int64_t>(std::nearbyint(value
 
 SpanNoise::Counts SpanNoise::counts(int64_t length) const {
   if (length < 2) throw InternalError("spans", "{} tokens, expected at least 2", length);
-  const int64_t hidden =
-      std::clamp<int64_t>(rounded(static_cast<double>(length) * density), 1, length - 1);
+  const int64_t hidden = std::clamp<int64_t>(rounded(static_cast<double>(length) * density), 1, length - 1);
   const int64_t kept = length - hidden;
   const int64_t spans = rounded(static_cast<double>(std::min(hidden, kept)) / mean_length);
   return {hidden, std::max<int64_t>(spans, 1)};

@@ -12,7 +12,8 @@ struct SpanNoise {
   double density = 0.15;   // share of the tokens that is hidden
   double mean_length = 3;  // of a hidden span, in tokens
 
-  /// How a text of `length` ≥ 2 tokens is cut: hidden tokens and spans, rounded as numpy does (halves to even).
+  /// How a text of `length` ≥ 2 tokens is cut: hidden tokens and spans, rounded as numpy does (halves to
+  /// even).
   struct Counts {
     int64_t hidden, spans;
   };
