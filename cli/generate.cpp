@@ -1,4 +1,4 @@
-// graft generate: text from a causal language model, with or without adapters.
+// graft generate: text from a language model (a decoder, or an encoder with one), with or without adapters.
 #include <ATen/Parallel.h>
 #include <unistd.h>
 
@@ -201,10 +201,11 @@ int run(const GenerateOptions& options, const Globals& globals) {
       .model = options.model, .merged = options.merged, .drop_adapters = options.drop_adapters};
   for (const std::string& adapter : options.adapters) opening.adapters.push_back(adapter_choice(adapter));
   opening.load.dtype = dtype_of(options.dtype);
-  opening.load.head = HeadKind::causal_lm;
+  opening.load.head = text_head(options.model);
   const Session session = Session::open(opening);
   GenerateOptions effective = options;
   effective.generate.eos = eos_ids(session.folder(), session.model().config, &session.tokenizer());
+  effective.generate.decoder_start = decoder_start_id(session.folder());
   effective.generate.continues_prompt = false;
   const bool asked = !options.prompts.empty() || !options.prompts_file.empty();
   if (options.chat && !asked && isatty(STDIN_FILENO)) return converse(session, effective);

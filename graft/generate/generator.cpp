@@ -34,19 +34,33 @@ std::string finish_name(Finish finish) {
 /// One prompt on its way.
 struct Generator::Answer {
   size_t index = 0;
-  std::vector<int64_t> seen;  // prompt, then what was generated
-  size_t prompt_length = 0;
+  std::vector<int64_t> source;  // what the encoder reads, where there is one
+  std::vector<int64_t> seen;  // prompt (the start token, where an encoder reads it), then what was generated
+  size_t prompt_length = 0;   // of `seen`
   Sampler sampler;
   std::optional<Tokenizer::Stream> stream;
   TextOutput output;
   Finish finish = Finish::interrupted;
 };
 
+/// What was read already: by the stack that writes, and (two stacks) what it sees of the encoder's rows.
+struct Generator::Caches {
+  KvCache own, cross;
+  Caches(const ModelInfo& info, int64_t sequences, int64_t capacity)
+      : own(info.num_layers, sequences, capacity),
+        cross(info.is_encoder_decoder ? info.num_layers : 0, sequences, 1) {}
+  void select(const std::vector<int64_t>& sequences) {
+    own.select(sequences);
+    cross.select(sequences);
+  }
+};
+
 Generator::Generator(Model& model, const Adapter* adapter, const Tokenizer* tokenizer)
     : model_(model), adapter_(adapter), tokenizer_(tokenizer) {
-  if (model.head != HeadKind::causal_lm) {
+  if (model.head != HeadKind::causal_lm && model.head != HeadKind::seq2seq_lm) {
     throw UsageError("generate",
-                     "a model with head {}, expected causal_lm; only causal language models generate text",
+                     "a model with head {}, expected causal_lm or seq2seq_lm; only language models with a "
+                     "decoder generate text",
                      head_name(model.head));
   }
 }
@@ -75,16 +89,8 @@ std::vector<Generated> Generator::run(const std::vector<std::vector<int64_t>>& p
   std::vector<Generated> out;
   for (size_t begin = 0; begin < prompts.size(); begin += group) {
     std::vector<Answer> answers;
-    for (size_t i = begin; i < std::min(begin + group, prompts.size()); ++i) {
-      answers.push_back({i, prompts[i], prompts[i].size(), Sampler(config.sampling, static_cast<int64_t>(i)),
-                         std::nullopt, TextOutput(config.stop)});
-      if (!tokenizer_) continue;
-      answers.back().stream.emplace(tokenizer_->stream(true));
-      const std::vector<int64_t>& prompt = prompts[i];
-      if (!config.continues_prompt) continue;
-      for (size_t k = prompt.size() - std::min(prompt.size(), kPrimed); k < prompt.size(); ++k)
-        answers.back().stream->next(prompt[k]);
-    }
+    for (size_t i = begin; i < std::min(begin + group, prompts.size()); ++i)
+      answers.push_back(this->begin(prompts[i], i, config));
     run_group(answers, config, events);
     for (const Answer& answer : answers) {
       out.push_back(
@@ -96,6 +102,29 @@ std::vector<Generated> Generator::run(const std::vector<std::vector<int64_t>>& p
   return out;
 }
 
+Generator::Answer Generator::begin(const std::vector<int64_t>& prompt, size_t index,
+                                   const GenerateConfig& config) const {
+  const ModelInfo& info = model_.info();
+  Answer answer{.index = index,
+                .source = {},
+                .seen = prompt,
+                .prompt_length = prompt.size(),
+                .sampler = Sampler(config.sampling, static_cast<int64_t>(index)),
+                .stream = std::nullopt,
+                .output = TextOutput(config.stop)};
+  if (info.is_encoder_decoder) {
+    answer.source = prompt;
+    answer.seen = {config.decoder_start.value_or(info.decoder_start_token)};
+    answer.prompt_length = 1;
+  }
+  if (!tokenizer_) return answer;
+  answer.stream.emplace(tokenizer_->stream(true));
+  if (!config.continues_prompt || info.is_encoder_decoder) return answer;
+  for (size_t k = prompt.size() - std::min(prompt.size(), kPrimed); k < prompt.size(); ++k)
+    answer.stream->next(prompt[k]);
+  return answer;
+}
+
 void Generator::run_group(std::vector<Answer>& answers, const GenerateConfig& config,
                           const GenerateEvents& events) const {
   if (config.max_new_tokens <= 0) {
@@ -105,17 +134,12 @@ void Generator::run_group(std::vector<Answer>& answers, const GenerateConfig& co
   int64_t longest = 0;
   for (const Answer& answer : answers)
     longest = std::max(longest, static_cast<int64_t>(answer.prompt_length));
-  KvCache cache(model_.info().num_layers, static_cast<int64_t>(answers.size()),
+  Caches caches(model_.info(), static_cast<int64_t>(answers.size()),
                 longest + std::min<int64_t>(config.max_new_tokens, 64));
   std::vector<Answer*> active;
-  std::vector<std::vector<int64_t>> ids;
-  for (Answer& answer : answers) {
-    active.push_back(&answer);
-    ids.push_back(answer.seen);
-  }
-  std::vector<int64_t> first(active.size(), 0);
-  while (!active.empty() && !(events.stop && events.stop())) {
-    const Tensor logits = pass(ids, first, cache);
+  for (Answer& answer : answers) active.push_back(&answer);
+  for (bool first = true; !active.empty() && !(events.stop && events.stop()); first = false) {
+    const Tensor logits = pass(active, first, caches);
     const auto vocabulary = static_cast<size_t>(logits.size(1));
     std::vector<Answer*> going_on;
     std::vector<int64_t> kept;
@@ -125,14 +149,8 @@ void Generator::run_group(std::vector<Answer>& answers, const GenerateConfig& co
       going_on.push_back(active[b]);
       kept.push_back(static_cast<int64_t>(b));
     }
-    if (kept.size() < active.size() && !kept.empty()) cache.select(kept);
+    if (kept.size() < active.size() && !kept.empty()) caches.select(kept);
     active = std::move(going_on);
-    ids.clear();
-    first.clear();
-    for (const Answer* answer : active) {
-      ids.push_back({answer->seen.back()});
-      first.push_back(static_cast<int64_t>(answer->seen.size()) - 1);
-    }
   }
   for (Answer* answer : active) {
     const std::string rest = answer->output.finish();
@@ -140,19 +158,31 @@ void Generator::run_group(std::vector<Answer>& answers, const GenerateConfig& co
   }
 }
 
-/// → logits [B, vocabulary] float32 behind each sequence's last row.
-Tensor Generator::pass(const std::vector<std::vector<int64_t>>& ids, const std::vector<int64_t>& first,
-                       KvCache& cache) const {
-  std::vector<int64_t> lengths, packed;
-  for (const std::vector<int64_t>& sequence : ids) {
-    lengths.push_back(static_cast<int64_t>(sequence.size()));
-    packed.insert(packed.end(), sequence.begin(), sequence.end());
+/// → logits [B, vocabulary] float32 behind each sequence's last row. The first pass reads all of it, a later
+/// one what was chosen last.
+Tensor Generator::pass(const std::vector<Answer*>& answers, bool first, Caches& caches) const {
+  std::vector<int64_t> ids, lengths, starts, sources, source_lengths;
+  for (const Answer* answer : answers) {
+    const size_t begin = first ? 0 : answer->seen.size() - 1;
+    ids.insert(ids.end(), answer->seen.begin() + static_cast<std::ptrdiff_t>(begin), answer->seen.end());
+    lengths.push_back(static_cast<int64_t>(answer->seen.size() - begin));
+    starts.push_back(static_cast<int64_t>(begin));
+    sources.insert(sources.end(), answer->source.begin(), answer->source.end());
+    source_lengths.push_back(static_cast<int64_t>(answer->source.size()));
   }
+  const bool two_stacks = model_.info().is_encoder_decoder;
   Batch batch;
-  batch.input_ids = at::tensor(packed, at::kLong);
-  batch.layout = Layout::of(lengths, first);
-  batch.rows = batch.layout.last_rows();
-  batch.cache = &cache;
+  (two_stacks ? batch.decoder_input_ids : batch.input_ids) = at::tensor(ids, at::kLong);
+  Layout& layout = two_stacks ? batch.decoder_layout : batch.layout;
+  layout = Layout::of(lengths, starts);
+  batch.rows = layout.last_rows();
+  batch.cache = &caches.own;
+  if (two_stacks) batch.cross_cache = &caches.cross;
+  // Later passes find the encoder's keys in the cache.
+  if (two_stacks && first) {
+    batch.input_ids = at::tensor(sources, at::kLong);
+    batch.layout = Layout::of(source_lengths);
+  }
   if (adapter_ && adapter_->input) batch = adapter_->input->before(model_, std::move(batch));
   return model_.logits(model_.run(batch), batch).to(at::kFloat).contiguous();
 }
@@ -181,6 +211,18 @@ bool Generator::advance(Answer& answer, std::span<const float> logits, const Gen
   }
   hand_out(answer.output.finish());
   return false;
+}
+
+std::optional<int64_t> decoder_start_id(const std::filesystem::path& folder) {
+  const auto path = folder / "generation_config.json";
+  if (!std::filesystem::exists(path)) return {};
+  const Json generation = read_json(path);
+  if (!generation.is_object()) return {};
+  const Json id = generation.value("decoder_start_token_id", Json());
+  if (id.is_null()) return {};
+  if (!id.is_number_integer() || id.get<int64_t>() < 0)
+    throw DataError(path.string(), "decoder_start_token_id: {}, expected a token id", id.dump());
+  return id.get<int64_t>();
 }
 
 std::vector<int64_t> eos_ids(const std::filesystem::path& folder, const Json& config,

@@ -1,4 +1,5 @@
-// The generation loop: prompts in one packed pass, then a token a sequence a pass over the KV cache.
+// The generation loop: prompts in one packed pass, then a token a sequence a pass over the KV cache. With two
+// stacks the encoder reads the prompts once, and the decoder begins with its start token.
 #pragma once
 #include <functional>
 #include <optional>
@@ -19,8 +20,10 @@ struct GenerateConfig {
   std::vector<int64_t> eos{};       // ids that end an answer; each is the answer's last id
   std::vector<std::string> stop{};  // the text ends before the first of these
   int64_t batch_size = 16;          // prompts worked on together
-  bool continues_prompt =
-      true;  // decode as going on from the prompt (its spaces count), not as a text of its own
+  /// Decode as going on from the prompt (its spaces count), not as a text of its own; what a decoder with an
+  /// encoder writes is always one of its own.
+  bool continues_prompt = true;
+  std::optional<int64_t> decoder_start{};  // encoder-decoders: what an answer begins with; null: the model's
   SamplingConfig sampling{};
 };
 
@@ -45,7 +48,7 @@ class Generator {
   /// `adapter` (nullptr: none) is attached already; only its input hook is used. It is asked before every
   /// pass with positions that count real tokens; a cache that holds tokens tells it that virtual tokens in
   /// front were read already. `tokenizer` (nullptr: ids only) is needed for text and stop strings. Errors:
-  /// UsageError where the model is no causal language model.
+  /// UsageError where the model writes no text.
   Generator(Model& model, const Adapter* adapter, const Tokenizer* tokenizer);
   /// One answer a prompt, in order. Errors: UsageError (an empty prompt, one as long as the model's context,
   /// ids outside the vocabulary).
@@ -54,11 +57,12 @@ class Generator {
 
  private:
   struct Answer;
+  struct Caches;
+  Answer begin(const std::vector<int64_t>& prompt, size_t index, const GenerateConfig& config) const;
   void check(const std::vector<int64_t>& prompt, size_t index) const;
   void run_group(std::vector<Answer>& answers, const GenerateConfig& config,
                  const GenerateEvents& events) const;
-  Tensor pass(const std::vector<std::vector<int64_t>>& ids, const std::vector<int64_t>& first,
-              KvCache& cache) const;
+  Tensor pass(const std::vector<Answer*>& answers, bool first, Caches& caches) const;
   bool advance(Answer& answer, std::span<const float> logits, const GenerateConfig& config,
                const GenerateEvents& events) const;
 
@@ -66,6 +70,10 @@ class Generator {
   const Adapter* adapter_;
   const Tokenizer* tokenizer_;
 };
+
+/// What a decoder with an encoder begins with: generation_config.json's decoder_start_token_id, where there
+/// is one. Errors: DataError.
+std::optional<int64_t> decoder_start_id(const std::filesystem::path& folder);
 
 /// The ids that end an answer: generation_config.json's eos_token_id (one or a list), else config.json's,
 /// else the tokenizer's.

@@ -18,8 +18,9 @@ AdamWFactors factors(int64_t step, const AdamWOptions& o) {
   const double correction1 = 1 - std::pow(o.beta1, static_cast<double>(step));
   const double correction2 = 1 - std::pow(o.beta2, static_cast<double>(step));
   return {static_cast<float>(1 - o.learning_rate * o.weight_decay),
-          static_cast<float>(o.beta1),
+          static_cast<float>(1 - o.beta1),
           static_cast<float>(o.beta2),
+          static_cast<float>(1 - o.beta2),
           static_cast<float>(o.eps),
           static_cast<float>(o.learning_rate / correction1),
           static_cast<float>(1 / std::sqrt(correction2))};

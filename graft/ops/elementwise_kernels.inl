@@ -155,13 +155,12 @@ void softmax_gradient(const T* x, int64_t n, float log_sum, int64_t target, floa
 }
 
 inline void adamw(const AdamWFactors& f, int64_t n, float* p, const float* g, float* m, float* v) {
-  const Vec keep1 = vset(1 - f.beta1), beta2 = vset(f.beta2), keep2 = vset(1 - f.beta2),
-            decay = vset(f.decay);
+  const Vec fresh1 = vset(f.fresh1), beta2 = vset(f.beta2), fresh2 = vset(f.fresh2), decay = vset(f.decay);
   const Vec step = vset(f.step_size), correction = vset(f.inverse_root_correction), eps = vset(f.eps);
   each_lanes(n, [&](int64_t j, auto lanes) {
     const Vec gradient = load_lanes(g + j, lanes), before = load_lanes(m + j, lanes);
-    const Vec first = vfma(keep1, gradient - before, before);
-    const Vec second = vfma(keep2 * gradient, gradient, beta2 * load_lanes(v + j, lanes));
+    const Vec first = vfma(fresh1, gradient - before, before);
+    const Vec second = vfma(fresh2 * gradient, gradient, beta2 * load_lanes(v + j, lanes));
     const Vec moved = load_lanes(p + j, lanes) * decay - step * first / vfma(vsqrt(second), correction, eps);
     store_lanes(m + j, first, lanes);
     store_lanes(v + j, second, lanes);

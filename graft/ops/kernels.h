@@ -69,8 +69,10 @@ struct Rotation {
   float direction;
 };
 
+/// fresh1, fresh2: 1 - beta1 and 1 - beta2 as float64 gives them; from a float32 beta2 of 0.999 the
+/// difference would be off by 1e-5 of itself.
 struct AdamWFactors {
-  float decay, beta1, beta2, eps, step_size, inverse_root_correction;
+  float decay, fresh1, beta2, fresh2, eps, step_size, inverse_root_correction;
 };
 
 /// result [rows, n] = y (or nothing) + scale · u [rows, r] · right [r, n].

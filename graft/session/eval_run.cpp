@@ -7,7 +7,7 @@
 #include "graft/peft/several.h"
 #include "graft/session/experiment.h"
 #include "graft/session/progress.h"
-#include "graft/train/evaluate.h"
+#include "graft/session/written_answers.h"
 
 namespace graft {
 namespace {
@@ -49,7 +49,8 @@ ExperimentSource source_of(const EvalRunOptions& options, bool is_run) {
 
 void write_predictions(const fs::path& path, const std::vector<Json>& predictions) {
   if (predictions.empty())
-    throw UsageError("predictions", "this task has none, expected a task that tells classes or scores");
+    throw UsageError("predictions",
+                     "this task has none, expected a task that tells classes, scores or answers");
   std::string text;
   for (size_t i = 0; i < predictions.size(); ++i) {
     Json row = {{"index", i}};
@@ -73,10 +74,7 @@ RunReport eval_run(const EvalRunOptions& options) {
     splits.push_back(Split::train);
   const ExperimentSource source = source_of(options, is_run);
   const Experiment experiment = Experiment::open(std::move(recipe), splits, source);
-  const TrainConfig& train = experiment.recipe().train;
-  const Evaluation evaluation =
-      evaluate(experiment.model(), experiment.adapter(), experiment.task(), experiment.features(split),
-               {.batch_size = train.batch_size, .batch_tokens = train.batch_tokens});
+  const Evaluation evaluation = evaluate_split(experiment, experiment.adapter(), split);
   if (!options.predictions.empty()) write_predictions(options.predictions, evaluation.predictions);
   RunReport report;
   report.document = {{"split", split_name(split)},

@@ -126,25 +126,6 @@ void compute_merged(const std::filesystem::path& folder, TensorMap& out) {
   out["merged.logits"] = named_results(forward(*subject.model, nullptr, inputs_of(subject), {})).at("logits");
 }
 
-/// Greedy ids of an encoder-decoder, each from a whole pass.
-std::vector<int64_t> greedy_decoder(const Subject& subject, const Tensor& ids, int64_t count) {
-  Model& model = *subject.model;
-  const int64_t start =
-      model.config.value("decoder_start_token_id", model.config.value("pad_token_id", int64_t{0}));
-  std::vector<int64_t> decoded = {start};
-  for (int64_t i = 0; i < count; ++i) {
-    Batch batch;
-    batch.input_ids = ids;
-    batch.layout = Layout::of({ids.numel()});
-    batch.decoder_input_ids = at::tensor(decoded, at::kLong);
-    batch.decoder_layout = Layout::of({static_cast<int64_t>(decoded.size())});
-    if (subject.adapter->input) batch = subject.adapter->input->before(model, batch);
-    batch.rows = batch.decoder_layout.last_rows();
-    decoded.push_back(model.logits(model.run(batch), batch).argmax().item<int64_t>());
-  }
-  return {decoded.begin() + 1, decoded.end()};
-}
-
 void compute_generated(const Subject& subject, int64_t count, TensorMap& out) {
   const TensorMap inputs = read_safetensors(subject.folder / "inputs.safetensors");
   const auto found = inputs.find("prompt.ids");
@@ -156,11 +137,6 @@ void compute_generated(const Subject& subject, int64_t count, TensorMap& out) {
   // The set generates with the second task where there are several.
   const auto multitask = std::dynamic_pointer_cast<MultitaskPrompt>(subject.adapter->input);
   if (multitask) multitask->set_tasks(at::ones({1}, at::kLong));
-  if (subject.model->info().is_encoder_decoder) {
-    const at::NoGradGuard no_grad;
-    out["generate.ids"] = at::tensor(greedy_decoder(subject, ids, count), at::kLong).unsqueeze(0);
-    return;
-  }
   GenerateConfig config;
   config.max_new_tokens = count;
   const Generator generator(*subject.model, subject.adapter.get(), nullptr);

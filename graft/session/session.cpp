@@ -58,6 +58,16 @@ Batch Session::prepare(Batch batch) const {
   return batch;
 }
 
+HeadKind text_head(const std::filesystem::path& model) {
+  const Json config = Checkpoint::open_config(model).config;
+  const Json type = config.is_object() ? config.value("model_type", Json()) : Json();
+  if (!type.is_string()) return HeadKind::causal_lm;  // loading says what is wrong with it
+  for (const auto& [name, head] : family(type.get<std::string>()).architectures) {
+    if (head == HeadKind::seq2seq_lm) return head;
+  }
+  return HeadKind::causal_lm;
+}
+
 at::ScalarType dtype_of(const std::string& name) {
   if (name == "float32") return at::kFloat;
   if (name == "bfloat16") return at::kBFloat16;

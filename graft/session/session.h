@@ -59,6 +59,10 @@ class Session {
   std::optional<ChatTemplate> chat_template_;
 };
 
+/// The head that writes text with the model in this folder: seq2seq_lm where its family has two stacks, else
+/// causal_lm. Errors: DataError.
+HeadKind text_head(const std::filesystem::path& model);
+
 /// "float32" or "bfloat16" (also "float64"). Errors: UsageError.
 at::ScalarType dtype_of(const std::string& name);
 std::string dtype_name(at::ScalarType type);

@@ -18,6 +18,7 @@
 #include "graft/session/memory_plan.h"
 #include "graft/session/metrics_log.h"
 #include "graft/session/progress.h"
+#include "graft/session/written_answers.h"
 #include "graft/tasks/chat_forms.h"
 #include "graft/train/master_weights.h"
 #include "graft/train/state.h"
@@ -221,8 +222,7 @@ class TrainRun {
     const bool unlabelled = std::any_of(features.begin(), features.end(),
                                         [](const Features& one) { return std::isnan(one.target); });
     if (features.empty() || unlabelled) return {};
-    return evaluate(experiment_.model(), &adapter_, experiment_.task(), features,
-                    {.batch_size = recipe_.train.batch_size, .batch_tokens = recipe_.train.batch_tokens});
+    return evaluate_split(experiment_, &adapter_, Split::test);
   }
 
   /// results.json comes last: where it is, the run is whole.

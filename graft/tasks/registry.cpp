@@ -9,6 +9,7 @@
 #include "graft/tasks/masked_lm.h"
 #include "graft/tasks/prefix_lm.h"
 #include "graft/tasks/prompt_classification.h"
+#include "graft/tasks/seq2seq.h"
 #include "graft/tasks/sequence_classification.h"
 #include "graft/tasks/span_corruption.h"
 #include "graft/tasks/token_classification.h"
@@ -42,6 +43,7 @@ const std::vector<TaskKind>& task_kinds() {
       kMaskedLm,
       kSpanCorruption,
       kPrefixLm,
+      kSeq2Seq,
   };
   return table;
 }

@@ -146,6 +146,18 @@ TEST(AdamW, EqualsTorchsFormula) {
   ops::choose_isa(runnable_isas().front());
 }
 
+/// The first step moves every element by the learning rate, whatever its gradient.
+TEST(AdamW, TheFirstStepIsTheLearningRate) {
+  for (const std::string& name : runnable_isas()) {
+    ops::choose_isa(name);
+    Tensor p = at::zeros({37}), m = at::zeros({37}), v = at::zeros({37});
+    ops::adamw_step(p, normal({37}, 3, at::kFloat), m, v, 1, {.learning_rate = 1, .eps = 0});
+    // Five operations that round to 6e-8 of the value each.
+    EXPECT_LT((p.abs() - 1).abs().max().item<double>(), 3e-7) << name;
+  }
+  ops::choose_isa(runnable_isas().front());
+}
+
 TEST(AdamW, RefusesOtherTypesAndShapes) {
   Tensor p = at::zeros({3}), m = at::zeros({3}), v = at::zeros({3}), wide = at::zeros({3}, at::kDouble),
          other = at::zeros({4});
