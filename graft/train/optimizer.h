@@ -55,7 +55,6 @@ class Optimizer {
   /// One step's numbers.
   struct Step {
     int64_t number = 1;
-    double learning_rate = 0;
     float factor = 1;  // of the gradients
     uint64_t rounding = 0;
   };
