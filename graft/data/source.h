@@ -18,7 +18,7 @@ struct Example {
 
 /// What a data file's columns are, where the task's preset does not know.
 struct SourceOptions {
-  std::string format = {};                // tsv, csv, jsonl, json, conll, text; empty: by the name's ending
+  std::string format = {};                // tsv, csv, jsonl, json, text; empty: by the name's ending
   bool header = true;                     // tsv, csv
   std::vector<std::string> columns = {};  // names where there is no header
   int64_t limit = 0;                      // read only so many examples; 0: all

@@ -20,6 +20,7 @@
 #include "graft/session/progress.h"
 #include "graft/session/written_answers.h"
 #include "graft/tasks/chat_forms.h"
+#include "graft/tasks/instruction.h"
 #include "graft/train/master_weights.h"
 #include "graft/train/state.h"
 
@@ -231,7 +232,8 @@ class TrainRun {
     if (const auto test = test_metrics()) results["test_metrics"] = test->json();
     const Model& model = experiment_.model();
     write_trained(folder_, adapter_, model, recipe_.save_dtype(), recipe_.text_folder());
-    const std::string form = recipe_.task.value("template", "");
+    const bool chats = recipe_.task.value("name", "") == kInstruction.name;
+    const std::string form = chats ? recipe_.task.value("template", "") : "";
     if (!form.empty()) write_file(folder_ / "chat_template.jinja", chat_form_source(form));
     const std::string base = recipe_.from_scratch() ? "random weights" : recipe_.model.path.string();
     const RunSummary summary{folder_.filename().string(), base, recipe_document(recipe_), results};

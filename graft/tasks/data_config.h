@@ -22,12 +22,11 @@ struct DataConfig {
     visit("validation", self.validation, "file that decides which state is the best; empty: none");
     visit("test", self.test, "file for `graft eval --split test`; empty: none");
     visit("format", self.format, "format of the files; empty: by the name's ending",
-          one_of({"", "tsv", "csv", "jsonl", "json", "text", "conll"}));
+          one_of({"", "tsv", "csv", "jsonl", "json", "text"}));
     visit("header", self.header, "the first line of a tsv or csv file names its columns");
     visit("names", self.names, "names of the columns where there is no header");
     visit("columns", self.columns,
-          "which column is what: text, text_pair, label, tokens, tags, or instruction, input, output, "
-          "messages");
+          "which column is what: text, text_pair, label, or instruction, input, output, messages");
     visit("limit", self.limit, "only so many examples of each file; 0: all", at_least<int64_t>(0));
   }
 
