@@ -5,7 +5,7 @@ usage: peft_step.py MODE WORK [--model DIR] [--data DIR] [--steps N] [--block N]
 MODE  default  float32, batches padded to their longest row, torch's AdamW (what PEFT's own examples do)
       tuned    bfloat16 weights, batches of like lengths, fused AdamW, sdpa
 WORK  minilm, bert-base            LoRA r 8 on query and value, classification of MRPC's pairs, batch 32
-      smollm-135m, qwen-0.5b, tinyllama-1.1b   LoRA r 8 on every linear, causal LM on blocks of random tokens
+      smollm2-135m, qwen2.5-0.5b, tinyllama-1.1b   LoRA r 8 on every linear, causal LM on blocks of random tokens
 Only minilm uses trained weights; the others are random weights of that shape. Useful tokens are those of the data, never padding.
 """
 import time
@@ -20,9 +20,9 @@ import resource
 import statistics
 
 SHAPES = {
-    "smollm-135m": ("llama", dict(vocab_size=49152, hidden_size=576, intermediate_size=1536, num_hidden_layers=30,
+    "smollm2-135m": ("llama", dict(vocab_size=49152, hidden_size=576, intermediate_size=1536, num_hidden_layers=30,
                                   num_attention_heads=9, num_key_value_heads=3, tie_word_embeddings=True)),
-    "qwen-0.5b": ("qwen2", dict(vocab_size=151936, hidden_size=896, intermediate_size=4864, num_hidden_layers=24,
+    "qwen2.5-0.5b": ("qwen2", dict(vocab_size=151936, hidden_size=896, intermediate_size=4864, num_hidden_layers=24,
                                 num_attention_heads=14, num_key_value_heads=2, tie_word_embeddings=True)),
     "tinyllama-1.1b": ("llama", dict(vocab_size=32000, hidden_size=2048, intermediate_size=5632, num_hidden_layers=22,
                                      num_attention_heads=32, num_key_value_heads=4)),

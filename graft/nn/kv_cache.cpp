@@ -3,10 +3,31 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <cstddef>
+#include <cstring>
 
 #include "graft/base/error.h"
 
 namespace graft {
+namespace {
+
+/// The batch's rows behind what each sequence holds. A few bytes a sequence and a layer: no operation of
+/// tensors is started for them.
+void put(const Tensor& buffer, const Tensor& rows, const Layout& layout, const std::vector<int64_t>& lengths,
+         int64_t capacity) {
+  const Tensor source = rows.detach().to(buffer.scalar_type()).contiguous();
+  const auto row_bytes = static_cast<size_t>(source.size(1) * source.size(2) * source.element_size());
+  auto* const to = static_cast<std::byte*>(buffer.mutable_data_ptr());
+  const auto* const from = static_cast<const std::byte*>(source.const_data_ptr());
+  for (size_t b = 0; b < lengths.size(); ++b) {
+    const auto first = static_cast<size_t>(static_cast<int64_t>(b) * capacity + lengths[b]);
+    const auto begin = static_cast<size_t>(layout.offsets[b]),
+               end = static_cast<size_t>(layout.offsets[b + 1]);
+    std::memcpy(to + first * row_bytes, from + begin * row_bytes, (end - begin) * row_bytes);
+  }
+}
+
+}  // namespace
 
 KvCache::KvCache(int64_t layers, int64_t sequences, int64_t capacity)
     : sequences_(sequences), capacity_(std::max<int64_t>(capacity, 1)) {
@@ -28,17 +49,9 @@ void KvCache::append(int64_t layer, const Tensor& k, const Tensor& v, const Layo
     longest = std::max(longest, lengths[static_cast<size_t>(b)] + layout.length(b));
   }
   reserve(layer, longest, k);
-  std::vector<int64_t> rows;
-  rows.reserve(static_cast<size_t>(layout.rows()));
-  for (int64_t b = 0; b < sequences_; ++b) {
-    int64_t& length = lengths[static_cast<size_t>(b)];
-    for (int64_t i = 0; i < layout.length(b); ++i) rows.push_back(b * capacities_[l] + length + i);
-    length += layout.length(b);
-  }
-  const at::NoGradGuard no_grad;
-  const Tensor index = at::tensor(rows, at::kLong);
-  keys_[l].index_copy_(0, index, k);
-  values_[l].index_copy_(0, index, v);
+  put(keys_[l], k, layout, lengths, capacities_[l]);
+  put(values_[l], v, layout, lengths, capacities_[l]);
+  for (int64_t b = 0; b < sequences_; ++b) lengths[static_cast<size_t>(b)] += layout.length(b);
 }
 
 ops::Spans KvCache::spans(int64_t layer) const {

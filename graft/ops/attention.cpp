@@ -19,6 +19,9 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
+/// Heads of queries that one head of keys serves where a sequence has one query.
+constexpr int64_t kMostGroup = 64;
+
 /// What forward and backward share beside tensors.
 struct Call : torch::CustomClassHolder {
   Spans queries, keys;
@@ -127,7 +130,12 @@ Tensor room_like(const Tensor& x, const Spans& spans) {
 Tensor forward(const Call& call, Tensors& x) {
   x.out = room_like(x.q, call.queries);
   x.log_sum = at::empty({x.q.size(1), x.q.size(0)}, at::kFloat);
-  by_type(x.q, [&]<class T>(T) { run<T>(call, x, write_bias(call), {}, kernels<T>().attention_forward); });
+  by_type(x.q, [&]<class T>(T) {
+    run<T>(call, x, write_bias(call), {}, [](const AttentionTask<T>& t, float* scratch) {
+      const bool few = t.queries == 1 && t.group <= kMostGroup;
+      (few ? kernels<T>().attention_few : kernels<T>().attention_forward)(t, scratch);
+    });
+  });
   // A sequence without keys has no task: its rows are zero, as the plain form's.
   for (size_t b = 0; b < call.keys.lengths.size(); ++b) {
     if (call.keys.lengths[b] == 0) x.out.narrow(0, call.queries.starts[b], call.queries.lengths[b]).zero_();

@@ -68,9 +68,9 @@ struct Running {
 
 /// One row's weights exp(score - highest) as T, dropped out; moves the row's running sum and output to the
 /// new highest.
-template <class T>
+template <class T, class Weight>
 void weigh_row(const AttentionTask<T>& t, int64_t head, int64_t row, const KeyBlock& b, const float* s,
-               T* weights, float& highest, float& sum, float* output, int64_t width) {
+               Weight* weights, float& highest, float& sum, float* output, int64_t width) {
   Vec top = vload(s);
   for (int64_t j = 16; j < b.padded; j += 16) top = vmax(top, vload(s + j));
   const float before = highest;

@@ -5,6 +5,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "graft/base/error.h"
+#include "graft/ops/panel_product.h"
 #include "graft/ops/types.h"
 
 namespace graft::ops {
@@ -79,8 +80,14 @@ class CrossEntropyOp : public torch::autograd::Function<CrossEntropyOp> {
   }
 };
 
-/// About this many logits at a time: 32 MiB in bfloat16, which the last cache holds.
-constexpr int64_t kChunkLogits = int64_t{1} << 24;
+/// About this many logits at a time: 64 MiB in bfloat16. A large vocabulary's weight is read once a chunk.
+constexpr int64_t kChunkLogits = int64_t{1} << 25;
+
+/// Rows of a chunk: whole blocks of the product.
+int64_t chunk_rows(int64_t vocabulary) {
+  const int64_t rows = kChunkLogits / std::max<int64_t>(1, vocabulary);
+  return std::max<int64_t>(1, rows / kPanelRows) * kPanelRows;
+}
 
 struct Chunked {
   Tensor loss, d_hidden;  // d_hidden undefined where not wanted
@@ -90,7 +97,7 @@ Chunked by_chunks(const Tensor& hidden, const Tensor& weight, const Tensor& bias
                   PackedWeight& packed, bool gradient) {
   const at::NoGradGuard no_grad;
   Chunked out{at::zeros({}, at::kDouble), gradient ? at::empty(hidden.sizes(), hidden.options()) : Tensor()};
-  const int64_t step = std::max<int64_t>(16, kChunkLogits / std::max<int64_t>(1, weight.size(0)));
+  const int64_t step = chunk_rows(weight.size(0));
   for (int64_t first = 0; first < hidden.size(0); first += step) {
     const int64_t rows = std::min(step, hidden.size(0) - first);
     const Tensor logits = frozen_linear(hidden.narrow(0, first, rows), weight, bias, packed);

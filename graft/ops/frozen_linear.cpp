@@ -5,6 +5,8 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "graft/base/error.h"
+#include "graft/ops/panel_product.h"
+#include "graft/ops/types.h"
 
 namespace graft::ops {
 namespace {
@@ -28,49 +30,61 @@ Tensor multiply(const Tensor& x, const Tensor& packed, const std::optional<Tenso
   return operation.call(x, packed, bias, "none", c10::List<std::optional<at::Scalar>>(), std::nullopt);
 }
 
-/// Weights and biases are constants here: no graph is made of packing.
-Tensor product(const Tensor& x, const Tensor& packed, const Tensor& bias) {
-  std::optional<Tensor> added;
-  if (bias.defined()) added = bias.detach().to(x.scalar_type());
-  return multiply(x.contiguous(), packed, added);
-}
+/// The number of rows that oneDNN's layouts are made for: one token, or many.
+int64_t planned_rows(const Tensor& x) { return std::max<int64_t>(1, x.size(0)); }
 
-/// The number of rows that layouts are made for: one token, or many.
-int64_t planned_rows(const Tensor& x) { return std::max<int64_t>(1, x.numel() / x.size(-1)); }
+/// The weight's columns [columns, summed] as their product wants them: units of panels (32-bit whole
+/// numbers), or oneDNN's layout.
+Tensor packed_columns(const Tensor& columns, const Tensor& x) {
+  // Panels are made for the processor's own dot products; elsewhere oneDNN knows better.
+  static const std::string kOwn = avx512_bf16::kHalf.isa;
+  const bool panels = columns.scalar_type() == at::kBFloat16 && columns.size(1) % 2 == 0 && isa() == kOwn;
+  return panels ? pack_units(columns.contiguous()) : reorder(columns.contiguous(), planned_rows(x));
+}
 
 void pack(PackedWeight& packed, const Tensor& weight, const Tensor& x, bool backward) {
   const uint32_t version = weight.is_inference() ? 0 : static_cast<uint32_t>(weight._version());
   if (!packed.source.defined() || !packed.source.is_same(weight) || packed.version != version) {
-    packed = {.forward = reorder(weight.detach(), planned_rows(x)),
-              .backward = {},
-              .source = weight,
-              .version = version};
+    packed = {
+        .forward = packed_columns(weight.detach(), x), .backward = {}, .source = weight, .version = version};
   }
-  if (backward && !packed.backward.defined()) {
-    packed.backward = reorder(weight.detach().t().contiguous(), planned_rows(x));
-  }
+  if (backward && !packed.backward.defined()) packed.backward = packed_columns(weight.detach().t(), x);
 }
+
+/// x [T, summed] by packed columns; biases are constants here.
+Tensor product(const Tensor& x, const Tensor& packed, int64_t columns, const Tensor& bias) {
+  if (packed.scalar_type() == at::kInt) return panel_product(x, packed, columns, bias);
+  std::optional<Tensor> added;
+  if (bias.defined()) added = bias.to(x.scalar_type());
+  return multiply(x.contiguous(), packed, added);
+}
+
+/// What the gradient needs beside tensors: the weight's layouts.
+struct Held : torch::CustomClassHolder {
+  PackedWeight packed;
+};
 
 class FrozenLinearOp : public torch::autograd::Function<FrozenLinearOp> {
  public:
   static Tensor forward(AutogradContext* ctx, const Tensor& x, const std::optional<Tensor>& bias,
-                        const Tensor& forward, const Tensor& backward) {
-    // An opaque tensor is no variable to save: it travels as plain data.
-    if (backward.defined()) ctx->saved_data["backward"] = backward;
+                        const c10::intrusive_ptr<Held>& held) {
+    ctx->saved_data["held"] = c10::IValue::make_capsule(held);
     if (bias.has_value()) ctx->saved_data["bias_type"] = static_cast<int64_t>(bias->scalar_type());
-    return product(x, forward, bias.value_or(Tensor()));
+    return product(x, held->packed.forward, held->packed.source.size(0),
+                   bias.has_value() ? bias->detach() : Tensor());
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list gradients) {
     const Tensor& d_y = gradients[0];
+    const auto held = c10::static_intrusive_pointer_cast<Held>(ctx->saved_data["held"].toCapsule());
     Tensor d_x, d_bias;
-    if (ctx->needs_input_grad(0)) d_x = product(d_y, ctx->saved_data["backward"].toTensor(), {});
-    if (ctx->needs_input_grad(1)) {
-      d_bias = d_y.flatten(0, -2)
-                   .sum(0, false, at::kFloat)
-                   .to(static_cast<at::ScalarType>(ctx->saved_data["bias_type"].toInt()));
+    if (ctx->needs_input_grad(0)) d_x = product(d_y, held->packed.backward, held->packed.source.size(1), {});
+    // An absent bias has no place among the inputs.
+    if (ctx->saved_data.count("bias_type") > 0 && ctx->needs_input_grad(1)) {
+      d_bias =
+          d_y.sum(0, false, at::kFloat).to(static_cast<at::ScalarType>(ctx->saved_data["bias_type"].toInt()));
     }
-    return {d_x, d_bias, Tensor(), Tensor()};
+    return {d_x, d_bias, Tensor()};
   }
 };
 
@@ -78,6 +92,15 @@ bool has_fast_form(const Tensor& x, const Tensor& weight) {
   const auto type = x.scalar_type();
   return x.is_cpu() && type == weight.scalar_type() && (type == at::kBFloat16 || type == at::kFloat) &&
          x.numel() > 0 && !weight.requires_grad();
+}
+
+Tensor fast_form(const Tensor& x, const Tensor& weight, const Tensor& bias, PackedWeight& packed) {
+  const bool to_input = wants_gradient(x), to_bias = wants_gradient(bias);
+  pack(packed, weight, x, to_input);
+  if (!to_input && !to_bias) return product(x, packed.forward, weight.size(0), bias);
+  auto held = c10::make_intrusive<Held>();
+  held->packed = packed;
+  return FrozenLinearOp::apply(x, maybe(bias), held);
 }
 
 }  // namespace
@@ -88,20 +111,17 @@ Tensor frozen_linear(const Tensor& x, const Tensor& weight, const Tensor& bias, 
                         fmt::join(weight.sizes(), "×"));
   }
   if (!has_fast_form(x, weight)) return frozen_linear_plain(x, weight, bias);
-  const bool to_input = at::GradMode::is_enabled() && x.requires_grad();
-  const bool to_bias = at::GradMode::is_enabled() && bias.defined() && bias.requires_grad();
-  pack(packed, weight, x, to_input);
-  if (!to_input && !to_bias) return product(x, packed.forward, bias);
-  std::optional<Tensor> added;
-  if (bias.defined()) added = bias;
-  return FrozenLinearOp::apply(x, added, packed.forward, to_input ? packed.backward : packed.forward);
+  if (x.dim() == 2) return fast_form(x, weight, bias, packed);
+  auto shape = x.sizes().vec();
+  shape.back() = weight.size(0);
+  return fast_form(x.reshape({-1, x.size(-1)}), weight, bias, packed).view(shape);
 }
 
 Tensor frozen_linear_gradient(const Tensor& d_y, const Tensor& weight, PackedWeight& packed) {
   const at::NoGradGuard no_grad;
   if (!has_fast_form(d_y, weight)) return at::matmul(d_y, weight.to(d_y.scalar_type()));
   pack(packed, weight, d_y, true);
-  return product(d_y, packed.backward, {});
+  return product(d_y, packed.backward, weight.size(1), {});
 }
 
 Tensor frozen_linear_plain(const Tensor& x, const Tensor& weight, const Tensor& bias) {

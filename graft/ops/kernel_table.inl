@@ -6,6 +6,7 @@ constexpr Kernels<T> table() {
       .isa = kName,
       .attention_forward = attention_forward<T>,
       .attention_backward = attention_backward<T>,
+      .attention_few = attention_few<T>,
       .norm_forward = norm_forward<T>,
       .norm_backward = norm_backward<T>,
       .activate = activate<T>,
@@ -20,6 +21,9 @@ constexpr Kernels<T> table() {
       .low_rank_down = low_rank_down<T>,
       .low_rank_up = low_rank_up<T>,
       .low_rank_outer = low_rank_outer<T>,
+      .panel_product = panel_product<T>,
+      .rows_to_int8 = rows_to_int8<T>,
+      .int8_product = int8_product<T>,
       .adamw = adamw,
   };
 }

@@ -18,8 +18,9 @@ struct Isa {
 const std::vector<Isa>& isas() {
   static const std::vector<Isa> table = {
       {&avx512_bf16::kHalf, &avx512_bf16::kFloat,
-       __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")},
+       __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni") &&
+           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vl")},
       {&avx2::kHalf, &avx2::kFloat, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")},
       {&portable::kHalf, &portable::kFloat, true},
   };

@@ -100,11 +100,66 @@ struct LowRankOuter {
   int64_t first_column, last_column;
 };
 
+/// Columns of a product's right side that lie together, as 32-bit units along what is summed: [units][columns
+/// rounded up to 16].
+constexpr int64_t kPanel = 64;
+
+/// y [rows, columns] = x [rows, units] · panel + bias.
+template <class T>
+struct PanelProduct {
+  int64_t rows, units, columns;
+  const T* x;
+  int64_t x_stride;
+  const int32_t* panel;
+  const T* bias;  // or null
+  T* y;
+  int64_t y_stride;
+};
+
+/// The values of a row that are too large for its scale; they count exactly.
+struct Outliers {
+  static constexpr int64_t kMost = 8;
+  int32_t count;
+  int32_t column[kMost];
+  float value[kMost];
+};
+
+/// Rows of T to 8 bits: value ≈ scale · (q - 128), but for the outliers, which are zero there.
+template <class T>
+struct RowsToInt8 {
+  int64_t rows, n;
+  const T* x;
+  const float* factor;  // [n], multiplies x first; or null
+  float outlier;        // a value above this many times the mean size of its row is one
+  uint8_t* q;
+  int64_t q_stride;  // a multiple of 16
+  float* scale;      // [rows]; not a number where the row has one
+  Outliers* outliers;
+};
+
+/// y [rows, columns] = x (8 bits, with its scales and outliers) · panel · w_scale + bias.
+template <class T>
+struct Int8Product {
+  int64_t rows, units, columns;
+  const uint8_t* x;
+  int64_t x_stride;
+  const float* x_scale;
+  const Outliers* outliers;
+  const int32_t* panel;
+  const int32_t* offset;  // [columns rounded up to 16]: 128 times each column's sum
+  const float* w_scale;   // likewise; or null
+  const T* bias;          // or null
+  T* y;
+  int64_t y_stride;
+};
+
 template <class T>
 struct Kernels {
   const char* isa;
   void (*attention_forward)(const AttentionTask<T>&, float* scratch);
   void (*attention_backward)(const AttentionTask<T>&, float* scratch);
+  void (*attention_few)(const AttentionTask<T>&,
+                        float* scratch);  // forward of one query, keys where they lie
   void (*norm_forward)(const NormRows<T>&);
   void (*norm_backward)(const NormRows<T>&);
   void (*activate)(Activation, int64_t n, const T* x, const T* up, T* y);
@@ -119,6 +174,9 @@ struct Kernels {
   void (*low_rank_down)(const T* x, int64_t rows, int64_t n, const int32_t* packed, int64_t r, float* u);
   void (*low_rank_up)(const LowRankUp<T>&);
   void (*low_rank_outer)(const LowRankOuter<T>&);
+  void (*panel_product)(const PanelProduct<T>&);
+  void (*rows_to_int8)(const RowsToInt8<T>&);
+  void (*int8_product)(const Int8Product<T>&);
   void (*adamw)(const AdamWFactors&, int64_t n, float* p, const float* g, float* m, float* v);
 };
 

@@ -11,7 +11,7 @@
 #include "graft/ops/kernels.h"
 #include "graft/ops/philox.h"
 
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx512vnni,avx2,fma,f16c")
 // GCC 12's own intrinsics start from "undefined" lanes that are never read.
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"
@@ -26,9 +26,12 @@ constexpr const char* kName = "avx512_bf16";
 #include "graft/ops/math_kernels.inl"
 #include "graft/ops/gemm_kernels.inl"
 #include "graft/ops/attention_kernels.inl"
+#include "graft/ops/attention_few_kernels.inl"
 #include "graft/ops/norm_kernels.inl"
 #include "graft/ops/elementwise_kernels.inl"
 #include "graft/ops/low_rank_kernels.inl"
+#include "graft/ops/panel_kernels.inl"
+#include "graft/ops/int8_kernels.inl"
 #include "graft/ops/kernel_table.inl"
 // clang-format on
 

@@ -19,9 +19,12 @@ constexpr const char* kName = "portable";
 #include "graft/ops/math_kernels.inl"
 #include "graft/ops/gemm_kernels.inl"
 #include "graft/ops/attention_kernels.inl"
+#include "graft/ops/attention_few_kernels.inl"
 #include "graft/ops/norm_kernels.inl"
 #include "graft/ops/elementwise_kernels.inl"
 #include "graft/ops/low_rank_kernels.inl"
+#include "graft/ops/panel_kernels.inl"
+#include "graft/ops/int8_kernels.inl"
 #include "graft/ops/kernel_table.inl"
 // clang-format on
 

@@ -4,6 +4,9 @@
 using Vec = __m512;
 using Pairs = __m512i;  // sixteen pairs of bfloat16, or sixteen floats' bits
 
+/// Rows of a product's tile: with four vectors a row, the sums take 24 of 32 registers.
+constexpr int kTileRows = 6;
+
 inline Vec vset(float value) { return _mm512_set1_ps(value); }
 inline Vec vload(const float* p) { return _mm512_loadu_ps(p); }
 inline Vec vload(const Half* p) {
@@ -60,6 +63,26 @@ inline Vec vdot(Vec c, Pairs a, Pairs b, Half) {
 inline Vec vdot(Vec c, Pairs a, Pairs b, float) {
   return _mm512_fmadd_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), c);
 }
+/// Four products of unsigned bytes of a by signed ones of b, added to c as whole numbers.
+inline Pairs pdot_bytes(Pairs c, Pairs a, Pairs b) { return _mm512_dpbusd_epi32(c, a, b); }
+inline Pairs pminus(Pairs a, Pairs b) { return _mm512_sub_epi32(a, b); }
+inline Pairs pplus(Pairs a, Pairs b) { return _mm512_add_epi32(a, b); }
+/// The signed byte `which` of each unit.
+inline Pairs pbyte(Pairs a, int which) {
+  return _mm512_srai_epi32(_mm512_sll_epi32(a, _mm_cvtsi32_si128(24 - 8 * which)), 24);
+}
+inline Vec vwhole(Pairs a) { return _mm512_cvtepi32_ps(a); }
+/// Sixteen values, rounded, plus 128, as bytes.
+inline void vstore_bytes(uint8_t* p, Vec v) {
+  const __m512i shifted = _mm512_add_epi32(_mm512_cvtps_epi32(v), _mm512_set1_epi32(128));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(shifted));
+}
+/// a where it is at most b, else 0.
+inline Vec vwithin(Vec a, Vec b) {
+  return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, b, _CMP_LE_OQ), a);
+}
+/// Bit i: lane i of a is above b.
+inline uint32_t vabove(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
 inline Pairs pload(const void* p) { return _mm512_loadu_si512(p); }
 inline Pairs pload_first(const void* p, int64_t n) { return _mm512_maskz_loadu_epi32(first_lanes(n), p); }
 inline void pstore(void* p, Pairs v) { _mm512_storeu_si512(p, v); }

@@ -4,6 +4,9 @@
 typedef float Vec __attribute__((vector_size(64)));
 typedef int32_t Pairs __attribute__((vector_size(64)));
 
+/// Rows of a product's tile: sums wander between registers and stack here, whatever their number.
+constexpr int kTileRows = 2;
+
 inline Vec vset(float value) { return Vec{} + value; }
 inline Vec vload(const float* p) {
   Vec v;
@@ -90,6 +93,27 @@ inline Vec vdot(Vec c, Pairs a, Pairs b, Half) {
 }
 inline Vec vdot(Vec c, Pairs a, Pairs b, float) {
   return c + reinterpret_cast<Vec>(a) * reinterpret_cast<Vec>(b);
+}
+inline Pairs pbyte(Pairs a, int which) { return a << (24 - 8 * which) >> 24; }
+inline Pairs pdot_bytes(Pairs c, Pairs a, Pairs b) {
+  for (int byte = 0; byte < 4; ++byte) c += (a >> (8 * byte) & 0xFF) * pbyte(b, byte);
+  return c;
+}
+inline Pairs pminus(Pairs a, Pairs b) { return a - b; }
+inline Pairs pplus(Pairs a, Pairs b) { return a + b; }
+inline Vec vwhole(Pairs a) { return __builtin_convertvector(a, Vec); }
+inline void vstore_bytes(uint8_t* p, Vec v) {
+  for (int i = 0; i < 16; ++i) {
+    // A row that is not a number has no bytes that matter.
+    const float whole = __builtin_rintf(v[i]);
+    p[i] = whole >= -128.0f && whole <= 127.0f ? static_cast<uint8_t>(static_cast<int>(whole) + 128) : 128;
+  }
+}
+inline Vec vwithin(Vec a, Vec b) { return a <= b ? a : Vec{}; }
+inline uint32_t vabove(Vec a, Vec b) {
+  uint32_t bits = 0;
+  for (int i = 0; i < 16; ++i) bits |= (a[i] > b[i] ? 1u : 0u) << i;
+  return bits;
 }
 inline Pairs pload(const void* p) {
   Pairs v;

@@ -85,6 +85,29 @@ Operation operation(const Case& c, const Form& form) {
   };
 }
 
+TEST(Attention, OneQueryASequenceReadsKeysInPlace) {
+  // Seven heads share a head of keys; lengths around the blocks of keys; a window; a bias by distance.
+  each_form([](at::ScalarType type) {
+    for (const int64_t dim : {8, 40, 64}) {
+      for (const int64_t window : {0, 5, 200}) {
+        const std::vector<int64_t> lengths = {1, 16, 129, 300};
+        const ops::Spans queries = ops::Spans::of({0, 1, 2, 3, 4});
+        ops::Spans keys{{0, 10, 40, 200}, lengths};
+        const Tensor q = normal({4, 14, dim}, 1).to(type), k = normal({520, 2, dim}, 2).to(type),
+                     v = normal({520, 2, dim}, 3).to(type);
+        ops::AttentionOptions options{.causal = true, .window = window};
+        if (window == 200) options.distance_bias = normal({14, 21}, 4).to(at::kFloat);
+        const Tensor got = ops::attention(q, k, v, queries, keys, options);
+        options.distance_bias =
+            options.distance_bias.defined() ? options.distance_bias.to(at::kDouble) : Tensor();
+        const Tensor exact = ops::attention_plain(q.to(at::kDouble), k.to(at::kDouble), v.to(at::kDouble),
+                                                  queries, keys, options);
+        expect_close(got, exact, tolerance(type), fmt::format("dim {}, window {}", dim, window));
+      }
+    }
+  });
+}
+
 TEST(Attention, PlainGradientsEqualDifferences) {
   for (const Case& c : cases()) {
     if (rows(spans(c.keys, c.gap)) > 40 || c.dim > 16) continue;

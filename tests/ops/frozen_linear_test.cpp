@@ -14,9 +14,15 @@ struct Case {
 
 const std::vector<Case>& cases() {
   static const std::vector<Case> table = {
-      {"one row", 1, 16, 24, true},     {"odd sizes", 7, 13, 5, true}, {"no bias", 9, 32, 48, false},
-      {"one output", 5, 8, 1, true},    {"square", 65, 64, 64, true},  {"no row", 0, 8, 4, true},
+      {"one row", 1, 16, 24, true},
+      {"odd sizes", 7, 13, 5, true},
+      {"no bias", 9, 32, 48, false},
+      {"one output", 5, 8, 1, true},
+      {"square", 65, 64, 64, true},
+      {"no row", 0, 8, 4, true},
       {"long sum", 33, 300, 70, false},
+      {"many rows", 211, 64, 200, true},
+      {"two columns' vectors", 8, 32, 25, true},
   };
   return table;
 }

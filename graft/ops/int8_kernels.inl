@@ -1,0 +1,145 @@
+// Rows to 8 bits and back: each row has one scale; what is far above the row's own size is kept apart and counts
+// exactly (Dettmers et al. 2022 keep whole columns so).
+
+/// Sixteen values of a row, scaled.
+template <class T>
+inline Vec scaled_lanes(const RowsToInt8<T>& t, const T* x, int64_t j) {
+  const int64_t lanes = std::min<int64_t>(16, t.n - j);
+  const Vec v = vload_first(x + j, lanes);
+  return t.factor ? v * vload_first(t.factor + j, lanes) : v;
+}
+
+/// Puts a value among the largest seen; → the one that has no room, 0 while there is some.
+inline float keep_outlier(Outliers& kept, int64_t column, float value) {
+  int32_t at = kept.count;
+  float left = 0;
+  if (at < Outliers::kMost) {
+    ++kept.count;
+  } else {
+    at = 0;
+    for (int32_t i = 1; i < Outliers::kMost; ++i) {
+      if (std::abs(kept.value[i]) < std::abs(kept.value[at])) at = i;
+    }
+    left = std::min(std::abs(kept.value[at]), std::abs(value));
+    if (left == std::abs(value)) return left;
+  }
+  kept.column[at] = static_cast<int32_t>(column);
+  kept.value[at] = value;
+  return left;
+}
+
+/// Takes a row's values above the threshold apart; → the largest |value| that stays.
+template <class T>
+float part_outliers(const RowsToInt8<T>& t, const T* x, float threshold, Outliers& kept) {
+  Vec most = vset(0.0f);
+  float left = 0;
+  for (int64_t j = 0; j < t.n; j += 16) {
+    const Vec v = scaled_lanes(t, x, j), size = vabs(v);
+    most = vmax(most, vwithin(size, vset(threshold)));
+    uint32_t above = vabove(size, vset(threshold));
+    if (above == 0) continue;
+    float values[16];
+    vstore(values, v);
+    for (; above != 0; above &= above - 1) {
+      const int lane = __builtin_ctz(above);
+      left = std::max(left, keep_outlier(kept, j + lane, values[lane]));
+    }
+  }
+  return std::max(left, vhighest(most));
+}
+
+template <class T>
+void row_to_int8(const RowsToInt8<T>& t, int64_t row) {
+  const T* const x = t.x + row * t.n;
+  Vec most = vset(0.0f), total = vset(0.0f);
+  for (int64_t j = 0; j < t.n; j += 16) {
+    const Vec size = vabs(scaled_lanes(t, x, j));
+    most = vmax(most, size);
+    total = total + size;
+  }
+  float largest = vhighest(most);
+  const float sum = vsum(total);
+  const float threshold = t.outlier * sum / static_cast<float>(t.n);
+  Outliers& outliers = t.outliers[row];
+  outliers.count = 0;
+  if (largest > threshold) largest = part_outliers(t, x, threshold, outliers);
+  const bool sound = sum < std::numeric_limits<float>::infinity();
+  t.scale[row] = sound ? largest / 127.0f : std::numeric_limits<float>::quiet_NaN();
+  if (!sound) outliers.count = 0;
+  const Vec inverse = vset(sound && largest > 0 ? 127.0f / largest : 0.0f);
+  uint8_t* const q = t.q + row * t.q_stride;
+  for (int64_t j = 0; j < t.n; j += 16) vstore_bytes(q + j, scaled_lanes(t, x, j) * inverse);
+  for (int32_t i = 0; i < outliers.count; ++i) q[outliers.column[i]] = 128;
+}
+
+template <class T>
+void rows_to_int8(const RowsToInt8<T>& t) {
+  for (int64_t row = 0; row < t.rows; ++row) row_to_int8(t, row);
+}
+
+/// Outliers' share of sixteen columns: each value by its own row of the weight.
+template <int kVecs>
+inline Vec outlier_sum(const Outliers& outliers, const int32_t* panel, int v) {
+  Vec sum = vset(0.0f);
+  for (int32_t i = 0; i < outliers.count; ++i) {
+    const int64_t column = outliers.column[i];
+    const Pairs bytes = pbyte(pload(panel + (column / 4 * kVecs + v) * 16), static_cast<int>(column % 4));
+    sum = vfma(vset(outliers.value[i]), vwhole(bytes), sum);
+  }
+  return sum;
+}
+
+template <class T, int kRows, int kVecs>
+void int8_tile(const Int8Product<T>& g, int64_t row) {
+  const uint8_t* const x = g.x + row * g.x_stride;
+  Pairs sum[kRows][kVecs];
+#pragma GCC unroll 6
+  for (int m = 0; m < kRows; ++m) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVecs; ++v) sum[m][v] = pzero();
+  }
+  for (int64_t k = 0; k < g.units; ++k) {
+    Pairs right[kVecs];
+#pragma GCC unroll 4
+    for (int v = 0; v < kVecs; ++v) right[v] = pload(g.panel + (k * kVecs + v) * 16);
+#pragma GCC unroll 6
+    for (int m = 0; m < kRows; ++m) {
+      const Pairs left = pset(x + m * g.x_stride + k * 4);
+#pragma GCC unroll 4
+      for (int v = 0; v < kVecs; ++v) sum[m][v] = pdot_bytes(sum[m][v], left, right[v]);
+    }
+  }
+#pragma GCC unroll 4
+  for (int v = 0; v < kVecs; ++v) {
+    const int64_t lanes = lanes_of<kVecs>(g.columns, v);
+    const Pairs offset = pload(g.offset + 16 * v);
+    const Vec scale = g.w_scale ? vload(g.w_scale + 16 * v) : vset(1.0f);
+    const Vec bias = g.bias ? vload_first(g.bias + 16 * v, lanes) : vset(0.0f);
+#pragma GCC unroll 6
+    for (int m = 0; m < kRows; ++m) {
+      Vec y = vwhole(pminus(sum[m][v], offset)) * vset(g.x_scale[row + m]);
+      const Outliers& outliers = g.outliers[row + m];
+      if (outliers.count > 0) y = y + outlier_sum<kVecs>(outliers, g.panel, v);
+      vstore_first(g.y + (row + m) * g.y_stride + 16 * v, vfma(y, scale, bias), lanes);
+    }
+  }
+}
+
+template <class T, int kVecs>
+void int8_rows(const Int8Product<T>& g) {
+  each_tile(g.rows, [&](auto height, int64_t row) { int8_tile<T, decltype(height)::value, kVecs>(g, row); });
+}
+
+template <class T>
+void int8_product(const Int8Product<T>& g) {
+  switch ((g.columns + 15) / 16) {
+    case 4:
+      return int8_rows<T, 4>(g);
+    case 3:
+      return int8_rows<T, 3>(g);
+    case 2:
+      return int8_rows<T, 2>(g);
+    default:
+      return int8_rows<T, 1>(g);
+  }
+}
