@@ -46,7 +46,8 @@ TEST_P(Several, EachPartActsAndAllAreTrained) {
     Adapter rest = create_adapter(less, *model_, 3);
     const at::NoGradGuard no_grad;
     for (auto& [key, tensor] : rest.trained) {
-      if (const auto same = adapter.trained.find(key); same != adapter.trained.end()) tensor.copy_(same->second);
+      if (const auto same = adapter.trained.find(key); same != adapter.trained.end())
+        tensor.copy_(same->second);
     }
     for (auto& [path, tensor] : rest.stand_ins) tensor.copy_(adapter.stand_ins.at(path));
     EXPECT_GT(largest_difference(answer_of(rest), whole), 1e-4) << adapter.part_names[i];
@@ -97,7 +98,7 @@ TEST_P(Several, SavedAsAFolderEachAndReadAgain) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, Several, ::testing::Values("bert_seqcls", "llama", "gpt2"),
-                         [](const auto& info) { return std::string(info.param); });
+                         [](const auto& given) { return std::string(given.param); });
 
 TEST(Lists, AHeadThatSeveralTrainIsOne) {
   const auto model = tiny_model(tiny("bert_seqcls"));
