@@ -14,6 +14,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kVersion = "adapters.1.3.0";
+/// In front of T5's own paths where AdapterHub's class holds the network.
+constexpr const char* kFlexible = "transformer.";
 constexpr const char* kSharedBlock = "albert_layers.0.attention";
 
 std::string model_class(const Model& model) {
@@ -25,7 +27,7 @@ std::string model_class(const Model& model) {
 
 /// ALBERT's attention keeps its adapters in a module of their own.
 std::string file_path(const std::string& sublayer) {
-  return sublayer.ends_with(kSharedBlock) ? sublayer + ".attention_adapters" : sublayer;
+  return adapterhub_swaps(sublayer) ? sublayer + ".attention_adapters" : sublayer;
 }
 
 std::string network_prefix(const Model& model) {
@@ -57,19 +59,19 @@ class KeyFinder {
     const size_t at = key.find(adapters);
     if (at == std::string::npos) return key;
     const std::string rest = key.substr(at + adapters.size());
+    const std::string prefix = network_prefix(model_);
     std::string path = key.substr(0, at);
     if (path.ends_with(std::string(kSharedBlock) + ".attention_adapters")) path.resize(path.rfind('.'));
-    for (const std::string& candidate : {path, network_prefix(model_) + path, without_first(path),
-                                         network_prefix(model_) + without_first(path)}) {
+    for (const std::string& candidate :
+         {path, prefix + path, without(path, prefix), without(path, kFlexible)}) {
       if (dynamic_cast<Sublayer*>(model_.find(candidate))) return adapterhub_key(candidate, name_) + rest;
     }
     return key;
   }
 
  private:
-  static std::string without_first(const std::string& path) {
-    const size_t dot = path.find('.');
-    return dot == std::string::npos ? path : path.substr(dot + 1);
+  static std::string without(const std::string& path, const std::string& prefix) {
+    return path.starts_with(prefix) ? path.substr(prefix.size()) : path;
   }
 
   Model& model_;
@@ -214,6 +216,8 @@ bool is_adapterhub_config(const Json& config) {
 std::string adapterhub_key(const std::string& sublayer, const std::string& name) {
   return file_path(sublayer) + ".adapters." + name + ".";
 }
+
+bool adapterhub_swaps(const std::string& sublayer) { return sublayer.ends_with(kSharedBlock); }
 
 std::string adapterhub_shared_key(const Model& model, const std::string& name) {
   return network_prefix(model) + "shared_parameters." + name + ".";

@@ -16,6 +16,8 @@ bool is_adapterhub_config(const Json& config);
 /// In front of a sublayer's tensors ("bert.encoder.layer.0.output.adapters.NAME."), and of those that all
 /// layers share.
 std::string adapterhub_key(const std::string& sublayer, const std::string& name);
+/// True for ALBERT's attention, whose adapters AdapterHub gives stream and output in each other's place.
+bool adapterhub_swaps(const std::string& sublayer);
 std::string adapterhub_shared_key(const Model& model, const std::string& name);
 
 /// adapter_config.json around the method's own keys; `own`: what only graft reads, with the method's name.

@@ -52,6 +52,7 @@ class BottleneckMaker {
     parts.activation = activation(config_.non_linearity);
     parts.dropout = config_.dropout;
     parts.parallel = config_.is_parallel;
+    parts.swapped = adapterhub_swaps(place.path);
     parts.joined_before = config_.original_ln_before;
     parts.residual_before_norm = config_.adapter_residual_before_ln;
     parts.residual = residual();

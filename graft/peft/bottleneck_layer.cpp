@@ -55,11 +55,21 @@ Tensor BottleneckLayer::behind(const SublayerPass& pass, RandomStream* dropout) 
   return parts_.residual_before_norm ? parts_.norm_after(up + residual) : parts_.norm_after(up) + residual;
 }
 
+Tensor BottleneckLayer::joined(const SublayerPass& pass, RandomStream* dropout) const {
+  if (!parts_.parallel) return behind(pass, dropout);
+  return widened(pass.output) + parts_.norm_after(scaled_up(widened(pass.residual), dropout));
+}
+
 Tensor BottleneckLayer::forward(const SublayerPass& pass, RandomStream* dropout) {
   if (left_out(dropout)) return pass.output;
-  const Tensor out =
-      parts_.parallel ? widened(pass.output) + parts_.norm_after(scaled_up(widened(pass.residual), dropout))
-                      : behind(pass, dropout);
+  Tensor out;
+  if (parts_.swapped) {
+    // The family adds the stream; the other way round it is the output that is to be added.
+    const SublayerPass turned{pass.output, pass.residual, pass.norm};
+    out = joined(turned, dropout) + (widened(pass.output) - widened(pass.residual));
+  } else {
+    out = joined(pass, dropout);
+  }
   return out.to(pass.output.scalar_type());
 }
 

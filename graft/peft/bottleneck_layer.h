@@ -45,6 +45,7 @@ struct BottleneckParts {
   Tensor trained_scale;  // [1] or [hidden]; undefined: scale
   double dropout = 0;
   bool parallel = false;
+  bool swapped = false;        // stream and output in each other's place (AdapterHub's ALBERT)
   bool joined_before = false;  // the adapter reads the normed sum
   enum class Residual { output, stream, normed } residual = Residual::output;
   bool residual_before_norm = false;
@@ -65,6 +66,7 @@ class BottleneckLayer : public SublayerHook {
   bool left_out(RandomStream* dropout) const;
   Tensor scaled_up(const Tensor& x, RandomStream* dropout) const;
   Tensor behind(const SublayerPass& pass, RandomStream* dropout) const;
+  Tensor joined(const SublayerPass& pass, RandomStream* dropout) const;
 
   BottleneckParts parts_;
 };

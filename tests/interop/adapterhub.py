@@ -5,7 +5,7 @@
 For each (model, configuration): what AdapterHub saves gives equal logits in `graft forward`; what graft saves opens in AdapterHub with
 equal logits, no key missing and none left over.
 """
-import argparse, json, os, re, subprocess, sys, tempfile, warnings
+import argparse, json, logging, os, re, subprocess, sys, tempfile, warnings
 
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
 warnings.simplefilter("ignore")
@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 torch.set_num_threads(1)
 transformers.logging.set_verbosity_error()
+logging.disable(logging.WARNING)
 TOLERANCE = 2e-5  # float32 on both sides: ten times the difference that another order of sums makes
 SMALL = dict(vocab_size=101, hidden_size=32, num_attention_heads=4, num_hidden_layers=2, intermediate_size=48)
 CLASSES = dict(num_labels=3, hidden_dropout_prob=0, attention_probs_dropout_prob=0, max_position_embeddings=32)

@@ -95,6 +95,8 @@ TEST_F(AdapterFile, RefusesAnUnknownMethodAndAPickle) {
   changed["peft_type"] = "LILY";
   set_config(changed);
   EXPECT_NE(complaint().find("\"LILY\""), std::string::npos);
+  changed["peft_type"] = "LORA";
+  set_config(changed);
   std::filesystem::remove(folder_ / "adapter_model.safetensors");
   folder_.file("adapter_model.bin", "x");
   EXPECT_NE(complaint().find("torch.save"), std::string::npos);

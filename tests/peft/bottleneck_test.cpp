@@ -185,7 +185,7 @@ TEST(Bottleneck, RefusesWhatIsNotImplementedByName) {
     EXPECT_NE(message.find(key), std::string::npos) << key << ": " << message;
   }
   const std::string divided = message_of([&] {
-    made({{"name", "compacter"}, {"reduction_factor", 5}}, *model);
+    made({{"name", "compacter"}, {"reduction_factor", 4}}, *model);
   });
   EXPECT_NE(divided.find("phm_dim"), std::string::npos) << divided;
   EXPECT_NE(message_of([&] {

@@ -98,7 +98,7 @@ TEST_P(Several, SavedAsAFolderEachAndReadAgain) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, Several, ::testing::Values("bert_seqcls", "llama", "gpt2"),
-                         [](const auto& info) { return std::string(info.param); });
+                         [](const auto& given) { return std::string(given.param); });
 
 TEST(Lists, AHeadThatSeveralTrainIsOne) {
   const auto model = tiny_model(tiny("bert_seqcls"));
