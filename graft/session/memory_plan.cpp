@@ -59,6 +59,7 @@ class StepBytes {
     large_ = largest_batch(experiment.recipe().train, lengths_);
     small_ = first_of(large_, lengths_, kSmallRows);
     middle_ = first_of(large_, lengths_, 2 * rows_of(small_, lengths_));
+    trainer_.measure_bytes(small_, 0);  // weights are packed now, which is no part of a step
   }
   int64_t of(int64_t recomputed) {
     const int64_t rows = rows_of(large_, lengths_);

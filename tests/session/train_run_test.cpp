@@ -179,7 +179,7 @@ TEST(TrainRun, EveryOptimizerTrains) {
     const std::string name = changes[0];
     changes.push_back("data.validation=" + tiny.at("train.txt"));
     const RunReport report = train(tiny.language_model(changes), {.existing = Existing::overwrite});
-    EXPECT_LT(report.document["metrics"]["perplexity"].get<double>(), 18) << name;  // a uniform guess: 21
+    EXPECT_LT(report.document["metrics"]["perplexity"].get<double>(), 19) << name;  // a uniform guess: 21
   }
 }
 
