@@ -101,7 +101,7 @@ TEST_F(KilledRunTest, GoingOnEqualsNeverStopping) { expect_going_on({}); }
 
 /// Its statistics and masks are part of where training stands; its total_step comes from the plan.
 TEST_F(KilledRunTest, GoingOnEqualsNeverStoppingWithAdaLora) {
-  expect_going_on({"method.name=adalora", "method.init_r=4", "method.target_r=2", "method.tinit=5",
+  expect_going_on({"method.name=adalora", "method.init_r=4", "method.target_r=2", "method.tinit=0",
                    "method.deltaT=3", "method.lora_alpha=9"});
   const Json config = read_json(tiny_.folder() / "killed" / "adapter_config.json");
   EXPECT_EQ(config["total_step"], 200);  // 20 epochs of 40 examples, 4 a batch
