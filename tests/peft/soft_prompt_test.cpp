@@ -118,7 +118,7 @@ TEST(PromptStart, AnEncodersPrefixOfWordsIsItsKeysAndValues) {
 
 /// Negative ids are rows of the prompt, wherever they stand.
 TEST(PseudoTokens, AreRowsOfThePromptInTheirPlaces) {
-  for (const char* name : {"bert_mlm", "gpt2", "llama", "albert"}) {
+  for (const char* name : {"bert_mlm", "gpt2", "llama"}) {
     const auto model = tiny_model(tiny(name));
     const Text words{{7, 3, 9, 11, 5}, {}}, other{{2, 8}, {}};
     const Tensor expected = answer(*model, nullptr, batch_of(*model, {words, other}));

@@ -108,35 +108,6 @@ TEST_F(KilledRunTest, GoingOnEqualsNeverStoppingWithAdaLora) {
   EXPECT_EQ(config["rank_pattern"].size(), 4U);
 }
 
-/// Also where what is trained is not what the file holds (networks that make a prompt).
-TEST_F(KilledRunTest, SoftPromptsGoOnToo) {
-  const std::vector<Json> methods{
-      {{"name", "prompt_tuning"}, {"num_virtual_tokens", 2}, {"prompt_tuning_init", "SAMPLE_VOCAB"}},
-      {{"name", "p_tuning"}, {"num_virtual_tokens", 2}},
-      {{"name", "prefix_tuning"}, {"num_virtual_tokens", 2}, {"prefix_projection", true}},
-      {{"name", "multitask_prompt_tuning"}, {"num_virtual_tokens", 2}, {"num_tasks", 2}}};
-  for (const Json& method : methods) {
-    SCOPED_TRACE(method.dump());
-    const auto file = [&](const std::string& output) {
-      Json document = tiny_.classification({"train.save_every=5", "output=" + tiny_.at(output)});
-      document["method"] = method;
-      return tiny_.recipe_file(document);
-    };
-    const std::string name = method["name"].get<std::string>(), stopped = name + "-stopped";
-    ASSERT_EQ(run(file(name)), 0) << log();
-    const std::string recipe_of_stopped = file(stopped);
-    const TrainProcess process(recipe_of_stopped, {}, tiny_.folder() / "log");
-    while (!fs::exists(tiny_.folder() / stopped / "checkpoints" / "step-5") &&
-           !fs::exists(tiny_.folder() / stopped / "results.json"))
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    process.signal(SIGKILL);
-    process.wait();
-    fs::remove(tiny_.folder() / stopped / "results.json");  // a run that was too quick goes on from its end
-    ASSERT_EQ(run(recipe_of_stopped, {"--resume"}), 0) << log();
-    EXPECT_EQ(outcome_of(tiny_.folder() / stopped), outcome_of(tiny_.folder() / name));
-  }
-}
-
 TEST_F(KilledRunTest, SigtermSavesAndSaysHowToGoOn) {
   const std::string file =
       tiny_.recipe_file(tiny_.classification({"train.epochs=2000", "train.save_every=100000"}));
