@@ -89,6 +89,20 @@ inline Vec outlier_sum(const Outliers& outliers, const int32_t* panel, int v) {
   return sum;
 }
 
+/// A row of a panel's whole sums to its output.
+template <class T, int kVecs>
+void int8_row(const Int8Product<T>& g, int64_t row, const int32_t* sums) {
+  const Outliers& outliers = g.outliers[row];
+  for (int v = 0; v < kVecs; ++v) {
+    const int64_t lanes = lanes_of<kVecs>(g.columns, v);
+    const Vec scale = g.w_scale ? vload(g.w_scale + 16 * v) : vset(1.0f);
+    const Vec bias = g.bias ? vload_first(g.bias + 16 * v, lanes) : vset(0.0f);
+    Vec y = vwhole(pminus(pload(sums + 16 * v), pload(g.offset + 16 * v))) * vset(g.x_scale[row]);
+    if (outliers.count > 0) y = y + outlier_sum<kVecs>(outliers, g.panel, v);
+    vstore_first(g.y + row * g.y_stride + 16 * v, vfma(y, scale, bias), lanes);
+  }
+}
+
 template <class T, int kRows, int kVecs>
 void int8_tile(const Int8Product<T>& g, int64_t row) {
   const uint8_t* const x = g.x + row * g.x_stride;
@@ -109,20 +123,14 @@ void int8_tile(const Int8Product<T>& g, int64_t row) {
       for (int v = 0; v < kVecs; ++v) sum[m][v] = pdot_bytes(sum[m][v], left, right[v]);
     }
   }
-#pragma GCC unroll 4
-  for (int v = 0; v < kVecs; ++v) {
-    const int64_t lanes = lanes_of<kVecs>(g.columns, v);
-    const Pairs offset = pload(g.offset + 16 * v);
-    const Vec scale = g.w_scale ? vload(g.w_scale + 16 * v) : vset(1.0f);
-    const Vec bias = g.bias ? vload_first(g.bias + 16 * v, lanes) : vset(0.0f);
+  // Through memory: beside the outliers' loop the sums would leave their registers for good.
+  alignas(64) int32_t sums[kRows][kVecs * 16];
 #pragma GCC unroll 6
-    for (int m = 0; m < kRows; ++m) {
-      Vec y = vwhole(pminus(sum[m][v], offset)) * vset(g.x_scale[row + m]);
-      const Outliers& outliers = g.outliers[row + m];
-      if (outliers.count > 0) y = y + outlier_sum<kVecs>(outliers, g.panel, v);
-      vstore_first(g.y + (row + m) * g.y_stride + 16 * v, vfma(y, scale, bias), lanes);
-    }
+  for (int m = 0; m < kRows; ++m) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVecs; ++v) pstore(sums[m] + 16 * v, sum[m][v]);
   }
+  for (int m = 0; m < kRows; ++m) int8_row<T, kVecs>(g, row + m, sums[m]);
 }
 
 template <class T, int kVecs>
