@@ -50,7 +50,7 @@ TEST(Recipe, ErrorsNameTheKeyAndTheNearest) {
   EXPECT_NE(error_of("{model: m, train: {epochs: many}}").find("train.epochs"), std::string::npos);
   EXPECT_NE(error_of("{train: {}}").find("model.path"), std::string::npos);
   EXPECT_NE(error_of("{model: {path: m, from_scratch: {config: c}}}").find("both"), std::string::npos);
-  EXPECT_NE(error_of("{model: m, method: [lora, prompt_tuning]}").find("list of 2"), std::string::npos);
+  EXPECT_NE(error_of("{model: m, method: [lora, {r: 4}]}").find("name"), std::string::npos);
   EXPECT_NE(error_of("{model: m, method: {r: 4}}").find("method.name"), std::string::npos);
   EXPECT_NE(error_of("[1, 2]").find("mapping"), std::string::npos);
 }
