@@ -1,5 +1,6 @@
 // What must hold for every family: a batch's company, rows that are not read, caches and files change
 // nothing.
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>
