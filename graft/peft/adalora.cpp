@@ -123,6 +123,7 @@ void check(const AdaLoraConfig& config) {
     throw UsageError("init_lora_weights", "{} with adalora, expected true or false",
                      config.init_lora_weights.dump());
   }
+  if (config.save_as_lora) throw UsageError("save_as_lora", "with adalora, expected lora");
   if (!config.layer_replication.is_null())
     throw UsageError("layer_replication", "with adalora, expected none: not implemented");
   if (!config.total_step || *config.total_step <= 0) {
@@ -151,6 +152,7 @@ Adapter create(const Json& given, Model& model, uint64_t seed) {
   };
   Adapter adapter = adapt_linears<AdaLoraConfig>({kAdaLora, TargetColumn::adalora}, ConfigSource(given),
                                                  model, seed, adapt_one);
+  adapter.config.erase("save_as_lora");  // LoRA's, and graft's own
   adapter.auxiliary_loss = [maps, weight = read.orth_reg_weight] { return orthogonality(maps, weight); };
   const bool pruned = read.rank_pattern.is_object() && !read.rank_pattern.empty();
   if (pruned) return adapter;  // the final ranks are in the file
