@@ -115,22 +115,27 @@ TEST_P(Matrix, GradientsEqualFiniteDifferences) {
   const Tensor weights = at::sin(at::arange(answer(*model_, &adapter, rows).numel(), at::kDouble));
   const auto value = [&] { return (answer(*model_, &adapter, rows).flatten() * weights).sum(); };
   value().backward();
-  constexpr double kStep = 1e-5;
   for (auto [key, tensor] : adapter.trained) {
     ASSERT_EQ(tensor.scalar_type(), at::kDouble) << key;
     const at::NoGradGuard no_grad;
     Tensor flat = tensor.view(-1);
     for (const int64_t i : {tensor.numel() / 3, tensor.numel() - 1}) {
       const double kept = flat[i].item<double>();
-      flat[i] = kept + kStep;
-      const double above = value().item<double>();
-      flat[i] = kept - kStep;
-      const double below = value().item<double>();
-      flat[i] = kept;
-      const double expected = (above - below) / (2 * kStep);
       const double gradient = tensor.grad().defined() ? tensor.grad().view(-1)[i].item<double>() : 0;
+      const auto difference = [&](double step) {
+        flat[i] = kept + step;
+        const double above = value().item<double>();
+        flat[i] = kept - step;
+        const double below = value().item<double>();
+        flat[i] = kept;
+        return (above - below) / (2 * step);
+      };
       // The differences' own error: third derivatives times step², rounding over step.
-      EXPECT_NEAR(gradient, expected, 1e-5 * std::max(1.0, std::abs(expected))) << key << "[" << i << "]";
+      const auto tolerance = [](double expected) { return 1e-5 * std::max(1.0, std::abs(expected)); };
+      double expected = difference(1e-5);
+      // A step may cross the kink of a ReLU (T5's); a hundredth of it does not, and is worse elsewhere.
+      if (std::abs(gradient - expected) > tolerance(expected)) expected = difference(1e-7);
+      EXPECT_NEAR(gradient, expected, tolerance(expected)) << key << "[" << i << "]";
     }
   }
 }
