@@ -44,7 +44,11 @@ LoadOptions load_options(const Recipe& recipe, const Task& task) {
   options.label_names = task.label_names();
   if (!task.problem_type().empty()) options.problem_type = task.problem_type();
   options.seed = static_cast<uint64_t>(recipe.train.seed);
-  options.layer_replication = layer_ranges(recipe.method.value("layer_replication", Json()));
+  const Json methods = recipe.method.is_array() ? recipe.method : Json::array({recipe.method});
+  for (const Json& method : methods) {
+    if (method.contains("layer_replication"))
+      options.layer_replication = layer_ranges(method["layer_replication"]);
+  }
   return options;
 }
 
