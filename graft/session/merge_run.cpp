@@ -9,6 +9,7 @@
 #include "graft/io/checkpoint.h"
 #include "graft/io/tensor_stream.h"
 #include "graft/models/build.h"
+#include "graft/ops/tensor_memory.h"
 #include "graft/peft/merged_weights.h"
 #include "graft/session/adapter_head.h"
 #include "graft/session/progress.h"
@@ -76,6 +77,8 @@ Bases bases_of(const Model& model) {
 class MergeRun {
  public:
   explicit MergeRun(const MergeRunOptions& options) : options_(options) {
+    // Each weight's float32 forms lie where the last one's did: fresh pages cost more than the arithmetic.
+    ops::keep_tensor_memory();
     check_output(options.out);
     Checkpoint checkpoint = Checkpoint::open(options.model);
     dtype_ = written_dtype(options, checkpoint);
