@@ -52,11 +52,25 @@ void pack(PackedWeight& packed, const Tensor& weight, const Tensor& x, bool back
 }
 
 /// x [T, summed] by packed columns; biases are constants here.
+/// oneDNN makes, and keeps, a kernel for each number of rows, and a batch's is another one in each step: rows
+/// of zeros round it up to one of few.
+constexpr int64_t kRowGrain = 64;
+
+Tensor padded_rows(const Tensor& x) {
+  const int64_t rows = x.size(0), wanted = (rows + kRowGrain - 1) / kRowGrain * kRowGrain;
+  if (x.dim() != 2 || rows <= kRowGrain || rows == wanted) return x.contiguous();
+  Tensor padded = at::empty({wanted, x.size(1)}, x.options());
+  padded.narrow(0, 0, rows).copy_(x);
+  padded.narrow(0, rows, wanted - rows).zero_();
+  return padded;
+}
+
 Tensor product(const Tensor& x, const Tensor& packed, int64_t columns, const Tensor& bias) {
   if (packed.scalar_type() == at::kInt) return panel_product(x, packed, columns, bias);
   std::optional<Tensor> added;
   if (bias.defined()) added = bias.to(x.scalar_type());
-  return multiply(x.contiguous(), packed, added);
+  const Tensor out = multiply(padded_rows(x), packed, added);
+  return x.dim() == 2 ? out.narrow(0, 0, x.size(0)) : out;
 }
 
 /// What the gradient needs beside tensors: the weight's layouts.
