@@ -5,19 +5,20 @@
 For each (model, configuration): what AdapterHub saves gives equal logits in `graft forward`; what graft saves opens in AdapterHub with
 equal logits, no key missing and none left over.
 """
-import argparse, json, logging, os, re, subprocess, sys, tempfile, warnings
+import logging, os, warnings
 
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
 warnings.simplefilter("ignore")
 import adapters
 import torch
 import transformers
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
+
+from harness import TOLERANCE, graft_logits, logits_of, made_by_graft, move, move_trained, run, some_rows
 
 torch.set_num_threads(1)
 transformers.logging.set_verbosity_error()
 logging.disable(logging.WARNING)
-TOLERANCE = 2e-5  # float32 on both sides: ten times the difference that another order of sums makes
 SMALL = dict(vocab_size=101, hidden_size=32, num_attention_heads=4, num_hidden_layers=2, intermediate_size=48)
 CLASSES = dict(num_labels=3, hidden_dropout_prob=0, attention_probs_dropout_prob=0, max_position_embeddings=32)
 MODELS = {  # name → (class, config)
@@ -66,18 +67,13 @@ def write_model(name, folder):
     cls, config = MODELS[name]
     torch.manual_seed(len(name))
     model = cls(config)
-    with torch.no_grad():
-        for p in model.parameters():
-            p.add_(torch.randn(p.shape) * 0.1)
+    move(model.parameters())
     model.save_pretrained(folder)
 
 
 def write_inputs(name, path):
-    torch.manual_seed(7)
-    lengths = torch.tensor([9, 4, 7])
-    mask = (torch.arange(9)[None] < lengths[:, None]).long()
+    ids, mask = some_rows(101)
     # RoBERTa counts positions by ids that are not padding (1).
-    ids = torch.randint(5, 101, (3, 9))
     inputs = {"input_ids": ids * mask + (1 - mask) * (1 if name == "roberta" else 0), "attention_mask": mask}
     if name == "t5":
         inputs["labels"] = torch.randint(5, 101, (3, 6))
@@ -91,32 +87,12 @@ def base_model(name, folder):
     return model
 
 
-def move(model):
-    torch.manual_seed(3)
-    with torch.no_grad():
-        for p in model.parameters():
-            if p.requires_grad:
-                p.add_(torch.randn(p.shape) * 0.1)
-
-
 def difference(ours, theirs, inputs):
     """Largest relative difference at positions that count."""
     if theirs.dim() == 3 and "labels" not in inputs:
         used = inputs["attention_mask"].bool()
         ours, theirs = ours[used], theirs[used]
     return float((ours - theirs).abs().max() / theirs.abs().max())
-
-
-def logits_of(model, inputs):
-    with torch.no_grad():
-        return model(**inputs).logits
-
-
-def graft_logits(graft, model, adapter, work):
-    out = os.path.join(work, "out.safetensors")
-    subprocess.run([graft, "forward", "--model", model, "--adapter", adapter, "--inputs", os.path.join(work, "inputs.safetensors"),
-                    "--out", out, "--quiet"], check=True, stdout=subprocess.DEVNULL)
-    return load_file(out)["logits"]
 
 
 def from_adapterhub(graft, name, variant, work, inputs):
@@ -126,7 +102,7 @@ def from_adapterhub(graft, name, variant, work, inputs):
     model.add_adapter("task", config=CONFIGURATIONS[variant][0])
     model.train_adapter("task")
     model.eval()
-    move(model)
+    move_trained(model)
     model.save_adapter(folder, "task", use_safetensors=variant != "pickled")
     error = difference(graft_logits(graft, model_folder, folder, work), logits_of(model, inputs), inputs)
     return [] if error < TOLERANCE else [f"what AdapterHub saved: logits differ by {error:.1e}"]
@@ -140,7 +116,7 @@ def from_flexible(graft, name, work, inputs):
     model.add_classification_head("task", num_labels=4)
     model.train_adapter("task")
     model.eval()
-    move(model)
+    move_trained(model)
     model.save_adapter(folder, "task")
     error = difference(graft_logits(graft, model_folder, folder, work), logits_of(model, inputs), inputs)
     return [] if error < TOLERANCE else [f"a flexible head: logits differ by {error:.1e}"]
@@ -148,10 +124,8 @@ def from_flexible(graft, name, work, inputs):
 
 def from_graft(graft, make_adapter, name, method, work, inputs):
     """→ complaints about an adapter that graft saved"""
-    model_folder, folder = os.path.join(work, name), os.path.join(work, "from_graft")
-    with open(os.path.join(work, "method.json"), "w") as f:
-        json.dump(method, f)
-    subprocess.run([make_adapter, model_folder, os.path.join(work, "method.json"), folder], check=True)
+    model_folder = os.path.join(work, name)
+    folder = made_by_graft(make_adapter, model_folder, method, work)
     model, loading = base_model(name, model_folder), {}
     loaded = model.load_adapter(folder, use_safetensors=True, set_active=True, loading_info=loading)
     model.eval()
@@ -165,38 +139,21 @@ def from_graft(graft, make_adapter, name, method, work, inputs):
     return complaints
 
 
-def main():
-    ap = argparse.ArgumentParser(description=__doc__)
-    ap.add_argument("graft")
-    ap.add_argument("make_adapter")
-    ap.add_argument("--only", default="")
-    ap.add_argument("--keep", help="folder for the files, instead of a temporary one")
-    args = ap.parse_args()
-    failed = passed = 0
-    with tempfile.TemporaryDirectory() as temporary:
-        for name in MODELS:
-            for variant, (_, method) in CONFIGURATIONS.items():
-                label = f"{name}.{variant}"
-                if not applies(name, variant) or not re.search(args.only, label):
-                    continue
-                work = os.path.join(args.keep or temporary, label)
-                os.makedirs(work, exist_ok=True)
-                write_model(name, os.path.join(work, name))
-                inputs = write_inputs(name, os.path.join(work, "inputs.safetensors"))
-                try:
-                    complaints = from_adapterhub(args.graft, name, variant, work, inputs)
-                    if variant == "pfeiffer" and name in ("bert", "roberta", "albert"):
-                        complaints += from_flexible(args.graft, name, work, inputs)
-                    complaints += from_graft(args.graft, args.make_adapter, name, method, work, inputs)
-                except subprocess.CalledProcessError as error:
-                    complaints = [f"{os.path.basename(error.cmd[0])} failed with exit code {error.returncode}"]
-                print(f"{label:40} {'FAIL' if complaints else 'ok'}", flush=True)
-                for complaint in complaints:
-                    print(f"    {complaint}")
-                failed, passed = failed + bool(complaints), passed + (not complaints)
-    print(f"{passed} passed, {failed} failed (adapters {adapters.__version__}, transformers {transformers.__version__})")
-    sys.exit(1 if failed or not passed else 0)
+def check(name, variant, args, work):
+    write_model(name, os.path.join(work, name))
+    inputs = write_inputs(name, os.path.join(work, "inputs.safetensors"))
+    complaints = from_adapterhub(args.graft, name, variant, work, inputs)
+    if variant == "pfeiffer" and name in ("bert", "roberta", "albert"):
+        complaints += from_flexible(args.graft, name, work, inputs)
+    return complaints + from_graft(args.graft, args.make_adapter, name, CONFIGURATIONS[variant][1], work, inputs)
+
+
+def cases():
+    for name in MODELS:
+        for variant in CONFIGURATIONS:
+            if applies(name, variant):
+                yield f"{name}.{variant}", lambda args, work, name=name, variant=variant: check(name, variant, args, work)
 
 
 if __name__ == "__main__":
-    main()
+    run(__doc__, cases(), f"adapters {adapters.__version__}, transformers {transformers.__version__}")
