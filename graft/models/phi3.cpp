@@ -5,9 +5,7 @@
 #include "graft/models/rotary_decoder.h"
 #include "graft/nn/activation.h"
 #include "graft/nn/attention.h"
-#include "graft/nn/dropout.h"
-#include "graft/nn/norm.h"
-#include "graft/nn/sublayer.h"
+#include "graft/nn/gated_block.h"
 
 namespace graft {
 namespace {
@@ -81,10 +79,10 @@ class Phi3Attention : public Module {
 
 class Phi3Mlp : public Module {
  public:
-  explicit Phi3Mlp(const Phi3Config& config)
-      : gate_up_proj_(config.hidden_size, 2 * config.intermediate_size, false),
-        down_proj_(config.intermediate_size, config.hidden_size, false),
-        activation_(activation(config.hidden_act)) {
+  Phi3Mlp(const GatedMlp::Shape& shape, Activation activation)
+      : gate_up_proj_(shape.hidden, 2 * shape.inner, shape.bias),
+        down_proj_(shape.inner, shape.hidden, shape.bias),
+        activation_(activation) {
     add("gate_up_proj", gate_up_proj_);
     add("down_proj", down_proj_);
   }
@@ -98,41 +96,14 @@ class Phi3Mlp : public Module {
   Activation activation_;
 };
 
-class Phi3Layer : public Module {
- public:
-  Phi3Layer(const Phi3Config& config, const Rotary& rotary)
-      : attention_(config, rotary),
-        mlp_(config),
-        input_norm_(config.hidden_size, config.rms_norm_eps),
-        post_attention_norm_(config.hidden_size, config.rms_norm_eps),
-        dropout_(config.resid_pdrop) {
-    add("self_attn", attention_);
-    add("mlp", mlp_);
-    add("input_layernorm", input_norm_);
-    add("post_attention_layernorm", post_attention_norm_);
-    add("attention_adapters", attention_output_);
-    add("output_adapters", output_);
-  }
-  Tensor forward(const Tensor& x, const LayerPass& pass) const {
-    RandomStream* dropout = pass.batch.dropout;
-    const Tensor residual = read_rows(x, pass.read);
-    const Tensor attended = dropped(attention_.forward(input_norm_.forward(x), pass), dropout_, dropout);
-    const Tensor joined = attention_output_.forward({residual, attended, {}}, dropout);
-    const auto [middle, normed] = post_attention_norm_.added(joined, residual);
-    const Tensor fed = dropped(mlp_.forward(normed, dropout), dropout_, dropout);
-    return middle + output_.forward({middle, fed, {}}, dropout);
-  }
+using Block = GatedBlock<Phi3Attention, Phi3Mlp>;
 
- private:
-  Phi3Attention attention_;
-  Phi3Mlp mlp_;
-  RmsNorm input_norm_, post_attention_norm_;
-  double dropout_;
-  Sublayer attention_output_, output_;
-};
-
-std::unique_ptr<Phi3Layer> make_block(const Phi3Config& config, const Rotary& rotary, int64_t) {
-  return std::make_unique<Phi3Layer>(config, rotary);
+std::unique_ptr<Block> make_block(const Phi3Config& config, const Rotary& rotary, int64_t) {
+  const Block::Shape shape{{config.hidden_size, config.intermediate_size},
+                           activation(config.hidden_act),
+                           config.rms_norm_eps,
+                           config.resid_pdrop};
+  return std::make_unique<Block>(shape, config, rotary);
 }
 
 std::unique_ptr<Model> create(const Json& config, HeadKind head, int64_t num_labels) {
@@ -146,7 +117,7 @@ std::unique_ptr<Model> create(const Json& config, HeadKind head, int64_t num_lab
                   {"mlp_down", "mlp.down_proj"},
                   {"word_embedding", "embed_tokens"},
                   {"head", "lm_head"}};
-  return std::make_unique<DecoderModel<RotaryStack<Phi3Layer>>>(record, traits, head, num_labels);
+  return std::make_unique<DecoderModel<RotaryStack<Block>>>(record, traits, head, num_labels);
 }
 
 }  // namespace
