@@ -20,48 +20,27 @@ struct PrefixLmConfig {
   }
 };
 
-class PrefixLm : public SourceTargetTask {
+class PrefixLm : public TextBlockTask {
  public:
   PrefixLm(PrefixLmConfig config, const TaskSetup& setup)
-      : config_(std::move(config)),
-        column_(setup.data.column("text", "text")),
-        tokenizer_(setup.tokenizer),
-        end_(end_token(setup.tokenizer, "prefix_lm")),
-        seed_(setup.seed),
-        length_(length_limit(config_.max_length, 0)) {
-    if (length_ < 2) throw UsageError("task.max_length", "{}, expected at least 2", length_);
+      : TextBlockTask(setup, {"prefix_lm", "prefix", length_limit(config.max_length, 0)}),
+        config_(std::move(config)) {
+    if (length() < 2) throw UsageError("task.max_length", "{}, expected at least 2", length());
   }
-
-  std::vector<Features> features(const std::vector<Example>& examples) const override {
-    return text_blocks(examples, tokenizer_, column_, length_);
-  }
-
-  TaskBatch collate(const std::vector<Features>& features, const std::vector<int64_t>& indices,
-                    const Model& model, int64_t epoch) const override {
-    std::vector<SourceTarget> pairs;
-    for (const int64_t index : indices) {
-      const std::vector<int64_t>& ids = features[static_cast<size_t>(index)].input_ids;
-      RandomStream random(seed_, fmt::format("prefix {} {}", epoch, index));
-      // Both parts have a token at least.
-      const auto split = static_cast<std::ptrdiff_t>(1 + random.below(ids.size() - 1));
-      SourceTarget pair{{ids.begin(), ids.begin() + split}, {ids.begin() + split, ids.end()}};
-      pair.source.push_back(end_);
-      pair.target.push_back(end_);
-      pairs.push_back(std::move(pair));
-    }
-    return source_target_batch(pairs, model.info());
-  }
-
-  std::string default_metric() const override { return "perplexity"; }
   Json config() const override { return write_fields(config_); }
+
+ protected:
+  SourceTarget parts(const std::vector<int64_t>& ids, RandomStream& random) const override {
+    // Both parts have a token at least.
+    const auto cut = static_cast<std::ptrdiff_t>(1 + random.below(ids.size() - 1));
+    SourceTarget pair{{ids.begin(), ids.begin() + cut}, {ids.begin() + cut, ids.end()}};
+    pair.source.push_back(end());
+    pair.target.push_back(end());
+    return pair;
+  }
 
  private:
   PrefixLmConfig config_;
-  std::string column_;
-  const Tokenizer& tokenizer_;
-  int64_t end_;
-  uint64_t seed_;
-  int64_t length_;
 };
 
 std::unique_ptr<Task> create(const TaskSetup& setup) {

@@ -39,21 +39,27 @@ int64_t end_token(const Tokenizer& tokenizer, const std::string& task) {
   throw DataError("task", "the tokenizer has no end-of-sequence token, expected one for {}", task);
 }
 
-std::vector<Features> text_blocks(const std::vector<Example>& examples, const Tokenizer& tokenizer,
-                                  const std::string& column, int64_t length) {
+TextBlockTask::TextBlockTask(const TaskSetup& setup, Blocks blocks)
+    : blocks_(std::move(blocks)),
+      column_(setup.data.column("text", "text")),
+      tokenizer_(setup.tokenizer),
+      end_(end_token(setup.tokenizer, blocks_.task)),
+      seed_(setup.seed) {}
+
+std::vector<Features> TextBlockTask::features(const std::vector<Example>& examples) const {
   std::vector<TextInput> inputs;
   inputs.reserve(examples.size());
   for (const Example& example : examples) {
-    inputs.push_back({.text = text_of(example, column), .pair = std::nullopt, .add_special_tokens = false});
+    inputs.push_back({.text = text_of(example, column_), .pair = std::nullopt, .add_special_tokens = false});
   }
-  const std::vector<Encoding> encodings = tokenizer.encode_batch(inputs);
+  const std::vector<Encoding> encodings = tokenizer_.encode_batch(inputs);
   std::vector<Features> out;
   for (size_t i = 0; i < encodings.size(); ++i) {
     const std::vector<int64_t>& ids = encodings[i].ids;
     const auto total = static_cast<int64_t>(ids.size());
-    for (int64_t begin = 0; begin + 1 < total; begin += length) {
+    for (int64_t begin = 0; begin + 1 < total; begin += length()) {
       Features block;
-      block.input_ids.assign(ids.begin() + begin, ids.begin() + std::min(begin + length, total));
+      block.input_ids.assign(ids.begin() + begin, ids.begin() + std::min(begin + length(), total));
       block.example = static_cast<int64_t>(i);
       if (block.input_ids.size() > 1) out.push_back(std::move(block));
     }
@@ -61,6 +67,16 @@ std::vector<Features> text_blocks(const std::vector<Example>& examples, const To
   if (out.empty() && !examples.empty())
     throw DataError(examples[0].where, "no document of two tokens or more, expected some text");
   return out;
+}
+
+TaskBatch TextBlockTask::collate(const std::vector<Features>& features, const std::vector<int64_t>& indices,
+                                 const Model& model, int64_t epoch) const {
+  std::vector<SourceTarget> pairs;
+  for (const int64_t index : indices) {
+    RandomStream random(seed_, fmt::format("{} {} {}", blocks_.stream, epoch, index));
+    pairs.push_back(parts(features[static_cast<size_t>(index)].input_ids, random));
+  }
+  return source_target_batch(pairs, model.info());
 }
 
 }  // namespace graft

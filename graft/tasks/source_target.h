@@ -3,6 +3,8 @@
 #include <string>
 #include <vector>
 
+#include "graft/base/random.h"
+#include "graft/tasks/registry.h"
 #include "graft/tasks/task.h"
 #include "graft/tasks/token_loss.h"
 
@@ -21,15 +23,42 @@ TaskBatch source_target_batch(const std::vector<SourceTarget>& pairs, const Mode
 /// The end token of a tokenizer. Errors: DataError naming `task` where it has none.
 int64_t end_token(const Tokenizer& tokenizer, const std::string& task);
 
-/// Documents of column `column` as ids without special tokens, cut into blocks of `length`; blocks of one
-/// token are left out. Errors: DataError where nothing is left.
-std::vector<Features> text_blocks(const std::vector<Example>& examples, const Tokenizer& tokenizer,
-                                  const std::string& column, int64_t length);
-
 /// Answers of tasks whose target is written by a decoder that reads the source through cross-attention.
 class SourceTargetTask : public TokenTask {
  public:
   HeadKind head() const override { return HeadKind::seq2seq_lm; }
+};
+
+/// Tasks that make source and target out of blocks of plain text, anew in each epoch. Documents are read as
+/// ids without special tokens and cut into blocks; blocks of one token are left out. Errors: DataError where
+/// nothing is left.
+class TextBlockTask : public SourceTargetTask {
+ public:
+  struct Blocks {
+    std::string task;    // its name, in errors
+    std::string stream;  // of random numbers
+    int64_t length;      // tokens a block
+  };
+  /// Errors: DataError where the tokenizer has no end token.
+  TextBlockTask(const TaskSetup& setup, Blocks blocks);
+  std::vector<Features> features(const std::vector<Example>& examples) const override;
+  TaskBatch collate(const std::vector<Features>& features, const std::vector<int64_t>& indices,
+                    const Model& model, int64_t epoch) const override;
+  std::string default_metric() const override { return "perplexity"; }
+
+ protected:
+  /// Source and target of a block of at least two tokens, both with their end token. `random` is the block's
+  /// own in this epoch.
+  virtual SourceTarget parts(const std::vector<int64_t>& ids, RandomStream& random) const = 0;
+  int64_t length() const { return blocks_.length; }
+  int64_t end() const { return end_; }
+
+ private:
+  Blocks blocks_;
+  std::string column_;
+  const Tokenizer& tokenizer_;
+  int64_t end_;
+  uint64_t seed_;
 };
 
 }  // namespace graft

@@ -24,58 +24,41 @@ struct SpanCorruptionConfig {
   }
 };
 
-class SpanCorruption : public SourceTargetTask {
+SpanNoise noise_of(const SpanCorruptionConfig& config) {
+  return {config.noise_density, config.mean_noise_span_length};
+}
+
+class SpanCorruption : public TextBlockTask {
  public:
   SpanCorruption(SpanCorruptionConfig config, const TaskSetup& setup)
-      : config_(std::move(config)),
-        noise_{config_.noise_density, config_.mean_noise_span_length},
-        column_(setup.data.column("text", "text")),
-        tokenizer_(setup.tokenizer),
-        sentinels_(sentinel_ids(setup.tokenizer)),
-        end_(end_token(setup.tokenizer, "span_corruption")),
-        seed_(setup.seed),
-        length_(noise_.text_length(length_limit(config_.max_length, 0))) {
-    if (length_ == 0) {
+      : TextBlockTask(setup, {"span_corruption", "spans",
+                              noise_of(config).text_length(length_limit(config.max_length, 0))}),
+        config_(std::move(config)),
+        noise_(noise_of(config_)),
+        sentinels_(sentinel_ids(setup.tokenizer)) {
+    if (length() == 0) {
       throw UsageError("task.max_length", "{}, expected room for two tokens, a sentinel and the end",
                        config_.max_length);
     }
-    const int64_t spans = noise_.counts(length_).spans;
+    const int64_t spans = noise_.counts(length()).spans;
     if (spans > static_cast<int64_t>(sentinels_.size())) {
       throw DataError("task",
                       "the tokenizer has {} sentinels (<extra_id_0>, …), expected {} for texts of {} tokens; "
                       "lower task.max_length",
-                      sentinels_.size(), spans, length_);
+                      sentinels_.size(), spans, length());
     }
   }
-
-  std::vector<Features> features(const std::vector<Example>& examples) const override {
-    return text_blocks(examples, tokenizer_, column_, length_);
-  }
-
-  TaskBatch collate(const std::vector<Features>& features, const std::vector<int64_t>& indices,
-                    const Model& model, int64_t epoch) const override {
-    std::vector<SourceTarget> pairs;
-    for (const int64_t index : indices) {
-      const std::vector<int64_t>& ids = features[static_cast<size_t>(index)].input_ids;
-      RandomStream random(seed_, fmt::format("spans {} {}", epoch, index));
-      const auto hidden = noise_mask(static_cast<int64_t>(ids.size()), noise_, random);
-      pairs.push_back(corrupted(ids, hidden, sentinels_, end_));
-    }
-    return source_target_batch(pairs, model.info());
-  }
-
-  std::string default_metric() const override { return "perplexity"; }
   Json config() const override { return write_fields(config_); }
+
+ protected:
+  SourceTarget parts(const std::vector<int64_t>& ids, RandomStream& random) const override {
+    return corrupted(ids, noise_mask(static_cast<int64_t>(ids.size()), noise_, random), sentinels_, end());
+  }
 
  private:
   SpanCorruptionConfig config_;
   SpanNoise noise_;
-  std::string column_;
-  const Tokenizer& tokenizer_;
   std::vector<int64_t> sentinels_;
-  int64_t end_;
-  uint64_t seed_;
-  int64_t length_;
 };
 
 std::unique_ptr<Task> create(const TaskSetup& setup) {
