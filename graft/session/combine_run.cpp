@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "graft/base/error.h"
 #include "graft/base/file.h"
@@ -14,6 +15,7 @@
 #include "graft/peft/lora_layer.h"
 #include "graft/peft/saved_module.h"
 #include "graft/session/adapter_head.h"
+#include "graft/session/run_folder.h"
 
 namespace graft {
 namespace {
@@ -26,7 +28,6 @@ struct Update {
   Tensor delta;
   double weight = 1;
 };
-using Updates = std::map<std::string, std::vector<Update>>;  // by path
 
 Update update_of(const std::string& path, const Linear& linear, const LinearHook& hook) {
   if (dynamic_cast<const SavedLinear*>(&hook) != nullptr)
@@ -76,22 +77,29 @@ void take_rest(const Adapter& adapter, const fs::path& folder, TensorMap& rest) 
   }
 }
 
-/// Adds what `adapter` does to `updates`.
-void take(const Adapter& adapter, Model& model, const AdapterChoice& choice, Updates& updates) {
-  if (adapter.input || !adapter.sublayers.empty()) {
-    throw UsageError("adapter", "{} acts outside of the weights, expected a method inside of them",
-                     choice.folder.string());
+void require_updates_only(const Adapter& adapter, const fs::path& folder) {
+  if (!adapter.input && adapter.sublayers.empty()) return;
+  throw UsageError("adapter", "{} acts outside of the weights, expected a method inside of them",
+                   folder.string());
+}
+
+/// What the adapters do to one map: never more than one map's updates are held.
+std::vector<Update> updates_of(const std::string& path, Model& model, const std::vector<Adapter>& adapters,
+                               const std::vector<AdapterChoice>& choices) {
+  std::vector<Update> out;
+  for (size_t i = 0; i < adapters.size(); ++i) {
+    const auto linear = adapters[i].linears.find(path);
+    const auto embedding = adapters[i].embeddings.find(path);
+    if (linear != adapters[i].linears.end()) {
+      out.push_back(update_of(path, dynamic_cast<Linear&>(*model.find(path)), *linear->second));
+    } else if (embedding != adapters[i].embeddings.end()) {
+      out.push_back(update_of(path, dynamic_cast<Embedding&>(*model.find(path)), *embedding->second));
+    } else {
+      continue;
+    }
+    out.back().weight = choices[i].weight;
   }
-  for (const auto& [path, hook] : adapter.linears) {
-    Update update = update_of(path, dynamic_cast<Linear&>(*model.find(path)), *hook);
-    update.weight = choice.weight;
-    updates[path].push_back(std::move(update));
-  }
-  for (const auto& [path, hook] : adapter.embeddings) {
-    Update update = update_of(path, dynamic_cast<Embedding&>(*model.find(path)), *hook);
-    update.weight = choice.weight;
-    updates[path].push_back(std::move(update));
-  }
+  return out;
 }
 
 /// How far the result is from what the rule makes, by squares.
@@ -223,10 +231,7 @@ void check(const CombineRunOptions& options) {
   if (options.rank < 0) throw UsageError("rank", "{}, expected at least 1", options.rank);
   if (options.rule.name == "cat" && options.rank > 0)
     throw UsageError("rank", "with cat, expected none: its rank is the sum of all; svd takes one");
-  std::error_code error;
-  if (fs::exists(options.out, error) &&
-      (!fs::is_directory(options.out, error) || !fs::is_empty(options.out, error)))
-    throw UsageError("out", "{} is taken, expected a new or empty folder", options.out.string());
+  check_new_folder(options.out);
 }
 
 }  // namespace
@@ -244,13 +249,17 @@ RunReport combine_run(const CombineRunOptions& options) {
   if (!options.tuned.empty()) {
     result = extract(options, *model, distance, rest, left);
   } else {
-    Updates updates;
+    std::vector<Adapter> adapters;
+    std::set<std::string> paths;
     for (const AdapterChoice& choice : options.adapters) {
-      const Adapter adapter = read_adapter(choice.folder, *model);
-      take(adapter, *model, choice, updates);
+      const Adapter& adapter = adapters.emplace_back(read_adapter(choice.folder, *model));
+      require_updates_only(adapter, choice.folder);
+      for (const auto& [path, hook] : adapter.linears) paths.insert(path);
+      for (const auto& [path, hook] : adapter.embeddings) paths.insert(path);
       take_rest(adapter, choice.folder, rest);
     }
-    for (const auto& [path, of_path] : updates) result[path] = combine(path, of_path, options, distance);
+    for (const std::string& path : paths)
+      result[path] = combine(path, updates_of(path, *model, adapters, options.adapters), options, distance);
   }
   const Adapter adapter = adapter_with(result, rest, *model);
   if (options.out.has_parent_path()) fs::create_directories(options.out.parent_path());

@@ -34,13 +34,13 @@ std::map<std::string, std::pair<int64_t, int64_t>> kinds_of(const TensorMap& tra
   return kinds;
 }
 
+}  // namespace
+
 int64_t total_parameters(const Model& model) {
   int64_t total = 0;
   for (const auto& [path, parameter] : model.named_parameters()) total += parameter->base.numel();
   return total;
 }
-
-}  // namespace
 
 RunReport dry_run_report(const Experiment& experiment, const Adapter& adapter, Trainer& trainer) {
   const TensorMap trained = trainable(adapter);

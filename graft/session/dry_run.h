@@ -8,4 +8,7 @@ namespace graft {
 
 RunReport dry_run_report(const Experiment& experiment, const Adapter& adapter, Trainer& trainer);
 
+/// Numbers in the base's tensors, tied ones once.
+int64_t total_parameters(const Model& model);
+
 }  // namespace graft

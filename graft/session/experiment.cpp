@@ -44,8 +44,7 @@ LoadOptions load_options(const Recipe& recipe, const Task& task) {
   options.label_names = task.label_names();
   if (!task.problem_type().empty()) options.problem_type = task.problem_type();
   options.seed = static_cast<uint64_t>(recipe.train.seed);
-  const Json methods = recipe.method.is_array() ? recipe.method : Json::array({recipe.method});
-  for (const Json& method : methods) {
+  for (const Json& method : method_list(recipe.method)) {
     if (method.contains("layer_replication"))
       options.layer_replication = layer_ranges(method["layer_replication"]);
   }

@@ -13,6 +13,7 @@
 #include "graft/peft/merged_weights.h"
 #include "graft/session/adapter_head.h"
 #include "graft/session/progress.h"
+#include "graft/session/run_folder.h"
 #include "graft/train/evaluate.h"
 
 namespace graft {
@@ -49,13 +50,6 @@ at::ScalarType written_dtype(const MergeRunOptions& options, const Checkpoint& c
   return at::kFloat;
 }
 
-void check_output(const fs::path& out) {
-  std::error_code error;
-  if (!fs::exists(out, error)) return;
-  if (!fs::is_directory(out, error) || !fs::is_empty(out, error))
-    throw UsageError("out", "{} is taken, expected a new or empty folder", out.string());
-}
-
 /// The merged weights of a checkpoint above this are written as they are made, and its logits are not
 /// compared: two passes, and all merged weights at once, would cost more than the merge.
 constexpr size_t kHeldBytes = size_t{1} << 30;
@@ -79,7 +73,7 @@ class MergeRun {
   explicit MergeRun(const MergeRunOptions& options) : options_(options) {
     // Each weight's float32 forms lie where the last one's did: fresh pages cost more than the arithmetic.
     ops::keep_tensor_memory();
-    check_output(options.out);
+    check_new_folder(options.out);
     Checkpoint checkpoint = Checkpoint::open(options.model);
     dtype_ = written_dtype(options, checkpoint);
     streamed_ = weight_bytes(checkpoint) > kHeldBytes;

@@ -37,9 +37,8 @@ Json methods(const Json& given) {
 }
 
 std::vector<std::string> method_names(const Json& method) {
-  if (!method.is_array()) return {method["name"].get<std::string>()};
   std::vector<std::string> names;
-  for (const Json& one : method) names.push_back(one["name"].get<std::string>());
+  for (const Json& one : method_list(method)) names.push_back(one["name"].get<std::string>());
   return names;
 }
 
@@ -117,6 +116,10 @@ void compare(const Json& now, const Json& before, const std::string& path, std::
 }
 
 }  // namespace
+
+std::vector<Json> method_list(const Json& method) {
+  return method.is_array() ? method.get<std::vector<Json>>() : std::vector<Json>{method};
+}
 
 std::filesystem::path Recipe::text_folder() const {
   if (!from_scratch()) return model.path;

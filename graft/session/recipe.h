@@ -80,4 +80,7 @@ std::vector<FieldHelp> recipe_help();
 /// nowhere.
 std::vector<std::string> differences(const Json& now, const Json& before);
 
+/// The methods of a recipe's `method`, which is one or a list of several.
+std::vector<Json> method_list(const Json& method);
+
 }  // namespace graft

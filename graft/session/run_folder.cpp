@@ -134,6 +134,13 @@ void check_run_folder(const fs::path& folder, Existing existing) {
   }
 }
 
+void check_new_folder(const fs::path& folder) {
+  std::error_code error;
+  if (!fs::exists(folder, error)) return;
+  if (!fs::is_directory(folder, error) || !fs::is_empty(folder, error))
+    throw UsageError("out", "{} is taken, expected a new or empty folder", folder.string());
+}
+
 void open_run_folder(const fs::path& folder, Existing existing) {
   check_run_folder(folder, existing);
   std::error_code error;

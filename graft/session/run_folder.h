@@ -13,6 +13,9 @@ enum class Existing { refuse, resume, overwrite };
 /// Errors: UsageError where the folder is taken: not empty and neither resumed nor overwritten; or to be
 /// overwritten, and no run's folder.
 void check_run_folder(const std::filesystem::path& folder, Existing existing);
+/// For what is written once (a merged model, a combined adapter). Errors: UsageError where the folder is
+/// taken.
+void check_new_folder(const std::filesystem::path& folder);
 /// Makes the folder; overwriting empties it, resuming takes away what an interrupted writer left behind.
 void open_run_folder(const std::filesystem::path& folder, Existing existing);
 /// Its folder of checkpoints, made if need be, without what is no checkpoint; after recipe.yaml has been

@@ -199,15 +199,12 @@ class TrainRun {
   }
 
   Json results_of(const TrainOutcome& outcome) const {
-    int64_t total = 0;
-    for (const auto& [path, parameter] : experiment_.model().named_parameters())
-      total += parameter->base.numel();
     Json results = {{"metrics", outcome.metrics.is_null() ? Json::object() : outcome.metrics},
                     {"best_step", outcome.best_step},
                     {"steps", outcome.steps},
                     {"train_loss", last_loss_},
                     {"trainable_parameters", parameter_count(trainable(adapter_))},
-                    {"total_parameters", total},
+                    {"total_parameters", total_parameters(experiment_.model())},
                     {"useful_tokens_per_second", pace_.median()},
                     {"seconds_to_first_step", pace_.first_step()},
                     {"peak_memory_bytes", peak_memory_bytes()},
