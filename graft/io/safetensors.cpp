@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <future>
 
 #include "graft/base/error.h"
 #include "graft/io/tensor_stream.h"
@@ -281,12 +282,17 @@ void stream_safetensors(const std::filesystem::path& path, const TensorSpecs& sp
   const uint64_t length = header.size();
   file.write(&length, 8);
   file.write(header);
+  // One tensor is written while the next is made.
+  std::future<void> writing;
   for (const auto* item : order) {
     const Tensor whole = source(item->first).detach().cpu().contiguous();
     if (whole.scalar_type() != item->second.dtype || whole.sizes().vec() != item->second.shape)
       throw InternalError(path.string(), "{} is not of the type and shape that its header says", item->first);
-    file.write(whole.const_data_ptr(), whole.nbytes());
+    if (writing.valid()) writing.get();
+    writing = std::async(std::launch::async,
+                         [&file, whole] { file.write(whole.const_data_ptr(), whole.nbytes()); });
   }
+  if (writing.valid()) writing.get();
   file.commit();
 }
 

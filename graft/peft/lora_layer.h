@@ -23,6 +23,8 @@ class LoraLinear : public LinearHook {
   Tensor forward(const Linear& base, const Tensor& x, RandomStream* dropout) override;
   std::optional<Affine> merged(const Linear& base) const override;
   const LoraTensors& tensors() const { return lora_; }
+  /// The same at `count` of the map's outputs.
+  LoraLinear rows(int64_t first, int64_t count) const;
 
  private:
   LoraTensors lora_;

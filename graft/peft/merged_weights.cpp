@@ -1,7 +1,10 @@
 #include "graft/peft/merged_weights.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
+
+#include <mutex>
 
 #include "graft/base/error.h"
 #include "graft/base/random.h"
@@ -47,6 +50,14 @@ Hook* hook_at(const std::map<std::string, std::shared_ptr<Hook>>& hooks, const s
   return found == hooks.end() ? nullptr : found->second.get();
 }
 
+/// From each value towards the next one, by a weight of 1 all the way.
+void blend(TensorMap& values, const TensorMap& next, double weight) {
+  for (auto& [path, value] : values) {
+    const Tensor to = widened(next.at(path));
+    value = weight == 1 ? to : value + weight * (to - value);
+  }
+}
+
 /// Puts values in place of a module's base tensors while it is alive.
 class InPlace {
  public:
@@ -67,8 +78,8 @@ class InPlace {
 
 }  // namespace
 
-MergedWeights::MergedWeights(std::vector<WeightedAdapter> adapters, Model& model)
-    : adapters_(std::move(adapters)), model_(model) {
+MergedWeights::MergedWeights(std::vector<WeightedAdapter> adapters, Model& model, at::ScalarType type)
+    : adapters_(std::move(adapters)), model_(model), type_(type) {
   const at::NoGradGuard no_grad;
   detach(model_);
   for (const auto& [path, parameter] : model_.named_parameters(true)) parameters_[path] = parameter;
@@ -88,19 +99,95 @@ Tensor MergedWeights::value(const std::string& path) {
   const std::string module = module_of(path);
   if (module != module_) make(module);
   const auto held = held_.find(path);
-  if (held == held_.end()) return widened(parameters_.at(path)->base);
-  return held->second;
+  if (held != held_.end()) return held->second;
+  const Tensor& base = parameters_.at(path)->base;
+  return type_ == at::ScalarType::Undefined ? widened(base) : base.to(type_);
+}
+
+Tensor MergedWeights::typed(const Tensor& value) const {
+  return type_ == at::ScalarType::Undefined ? value : value.to(type_);
 }
 
 void MergedWeights::make(const std::string& module) {
   const at::NoGradGuard no_grad;
   held_.clear();
   module_ = module;
+  if (const auto hooks = hooks_by_rows(module)) return make_by_rows(module, *hooks);
   for (const char* name : {".weight", ".bias"}) {
     const std::string path = module + name;
     if (paths_.contains(path)) held_[path] = widened(parameters_.at(path)->base);
   }
   for (size_t i = 0; i < adapters_.size(); ++i) apply(i, module);
+  for (auto& [path, value] : held_) value = typed(value);
+}
+
+std::optional<std::vector<const LoraLinear*>> MergedWeights::hooks_by_rows(const std::string& module) const {
+  const auto* const linear = dynamic_cast<Linear*>(model_.find(module));
+  if (linear == nullptr) return {};
+  std::vector<const LoraLinear*> hooks;
+  for (size_t i = 0; i < adapters_.size(); ++i) {
+    const LinearHook* const hook = hook_at(adapters_[i].adapter->linears, module);
+    hooks.push_back(dynamic_cast<const LoraLinear*>(hook));
+    const bool whole = stand_ins_[i].contains(module + ".weight") || stand_ins_[i].contains(module + ".bias");
+    if (whole || (hook != nullptr && hooks.back() == nullptr)) return {};
+  }
+  return hooks;
+}
+
+/// Values of a weight that are made at once: their float32 forms stay in the second cache, so that the whole
+/// weight passes through memory once.
+constexpr int64_t kPartValues = int64_t{1} << 17;
+
+void MergedWeights::make_by_rows(const std::string& module, const std::vector<const LoraLinear*>& hooks) {
+  const auto& linear = dynamic_cast<Linear&>(*model_.find(module));
+  const Tensor& drawn = probe(linear.in());
+  const int64_t rows = std::max<int64_t>(1, kPartValues / std::max<int64_t>(1, linear.in()));
+  const int64_t parts = (linear.out() + rows - 1) / rows;
+  std::mutex mutex;
+  at::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
+    const at::NoGradGuard no_grad;
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t first = i * rows, count = std::min(rows, linear.out() - first);
+      const Part part = part_of(module, hooks, drawn, first, count);
+      const std::lock_guard lock(mutex);
+      for (const auto& [path, value] : part.values) {
+        Tensor& whole = held_[path];
+        if (!whole.defined()) {
+          auto shape = value.sizes().vec();
+          shape[0] = linear.out();
+          const at::ScalarType type = type_ == at::ScalarType::Undefined ? value.scalar_type() : type_;
+          whole = at::empty(shape, value.options().dtype(type));
+        }
+      }
+      largest_difference_ = std::max(largest_difference_, part.difference);
+      for (const auto& [path, value] : part.values) held_.at(path).narrow(0, first, count).copy_(value);
+    }
+  });
+}
+
+MergedWeights::Part MergedWeights::part_of(const std::string& module,
+                                           const std::vector<const LoraLinear*>& hooks, const Tensor& probe,
+                                           int64_t first, int64_t count) const {
+  const auto& whole = dynamic_cast<const Linear&>(*model_.find(module));
+  Linear linear(whole.in(), count, whole.bias != nullptr);
+  linear.weight->base = whole.weight->base.narrow(0, first, count);
+  Part part;
+  part.values[module + ".weight"] = widened(linear.weight->base);
+  if (whole.bias) {
+    linear.bias->base = whole.bias->base.narrow(0, first, count);
+    part.values[module + ".bias"] = widened(linear.bias->base);
+  }
+  for (size_t i = 0; i < hooks.size(); ++i) {
+    if (hooks[i] == nullptr) continue;
+    LoraLinear hook = hooks[i]->rows(first, count);
+    TensorMap next = part.values;
+    InPlace in_place;
+    in_place.put(*linear.weight, next.at(module + ".weight"));
+    if (linear.bias) in_place.put(*linear.bias, next.at(module + ".bias"));
+    part.difference = std::max(part.difference, apply_linear(linear, module, hook, probe, next));
+    blend(part.values, next, adapters_[i].weight);
+  }
+  return part;
 }
 
 void MergedWeights::apply(size_t index, const std::string& module) {
@@ -117,7 +204,9 @@ void MergedWeights::apply(size_t index, const std::string& module) {
   InPlace in_place;
   for (const auto& [path, value] : next) in_place.put(*parameters_.at(path), value);
   if (LinearHook* hook = hook_at(part.adapter->linears, module)) {
-    apply_linear(dynamic_cast<Linear&>(*model_.find(module)), module, *hook, next);
+    auto& linear = dynamic_cast<Linear&>(*model_.find(module));
+    const double difference = apply_linear(linear, module, *hook, probe(linear.in()), next);
+    largest_difference_ = std::max(largest_difference_, difference);
   }
   if (EmbeddingHook* hook = hook_at(part.adapter->embeddings, module)) {
     const std::optional<Tensor> merged = hook->merged(dynamic_cast<Embedding&>(*model_.find(module)));
@@ -128,40 +217,39 @@ void MergedWeights::apply(size_t index, const std::string& module) {
     // A linear's weight was seen at work: a value that is not finite is one in its outputs.
     if (!(part.adapter->linears.contains(module) && path.ends_with(".weight"))) require_finite(path, value);
   }
-  for (auto& [path, value] : held_) {
-    value =
-        part.weight == 1 ? widened(next.at(path)) : value + part.weight * (widened(next.at(path)) - value);
-  }
+  blend(held_, next, part.weight);
 }
 
-void MergedWeights::apply_linear(Linear& linear, const std::string& module, LinearHook& hook,
-                                 TensorMap& values) {
+double MergedWeights::apply_linear(Linear& linear, const std::string& module, LinearHook& hook,
+                                   const Tensor& probe, TensorMap& values) const {
   const std::optional<Affine> merged = hook.merged(linear);
   if (!merged) fail_without_form(module);
   if (merged->bias.defined() && !linear.bias) {
     throw UsageError("merge", "{} has no bias to merge one into, expected a map with a bias", module);
   }
-  compare(module, linear, hook, *merged);
   values[module + ".weight"] = merged->weight;
   if (merged->bias.defined()) values[module + ".bias"] = merged->bias;
-}
-
-void MergedWeights::compare(const std::string& module, Linear& linear, LinearHook& hook,
-                            const Affine& merged) {
-  constexpr int64_t kRows = 2;
-  RandomStream random(0, "merge probe");
-  std::vector<double> drawn(static_cast<size_t>(kRows * linear.in()));
-  for (double& number : drawn) number = random.normal();
-  const Tensor x = at::tensor(drawn, merged.weight.options()).view({kRows, -1});
-  Tensor plain = at::matmul(x, merged.weight.t());
-  if (merged.bias.defined()) {
-    plain = plain + merged.bias;
+  const Tensor x = probe.to(merged->weight.scalar_type());
+  Tensor plain = at::matmul(x, merged->weight.t());
+  if (merged->bias.defined()) {
+    plain = plain + merged->bias;
   } else if (linear.bias) {
     plain = plain + linear.bias->value();
   }
   require_finite(module, plain);
-  const Tensor difference = hook.forward(linear, x, nullptr) - plain;
-  largest_difference_ = std::max(largest_difference_, difference.abs().max().item<double>());
+  return (hook.forward(linear, x, nullptr) - plain).abs().max().item<double>();
+}
+
+const Tensor& MergedWeights::probe(int64_t width) {
+  constexpr int64_t kRows = 2;
+  Tensor& drawn = probes_[width];
+  if (!drawn.defined()) {
+    RandomStream random(0, "merge probe");
+    std::vector<double> numbers(static_cast<size_t>(kRows * width));
+    for (double& number : numbers) number = random.normal();
+    drawn = at::tensor(numbers, at::kFloat).view({kRows, -1});
+  }
+  return drawn;
 }
 
 void MergedWeights::untie_parted() {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "graft/peft/adapter.h"
+#include "graft/peft/lora_layer.h"
 
 namespace graft {
 
@@ -21,13 +22,15 @@ struct WeightedAdapter {
 /// computed from the base each time it is asked for, so that never more than one module's are held.
 class MergedWeights {
  public:
-  /// Errors: UsageError where a method has no merged form.
-  MergedWeights(std::vector<WeightedAdapter> adapters, Model& model);
+  /// `type` is that of the values; undefined: float32 (float64 stays). Errors: UsageError where a method has
+  /// no merged form.
+  MergedWeights(std::vector<WeightedAdapter> adapters, Model& model,
+                at::ScalarType type = at::ScalarType::Undefined);
 
   /// Paths of the base tensors that change, tied ones by each path that does.
   const std::set<std::string>& paths() const { return paths_; }
-  /// Float32 (float64 stays), of the parameter's shape; the base itself where nothing changes. Errors:
-  /// DataError for values that are not finite, UsageError where this module has no merged form.
+  /// Of the parameter's shape; the base itself where nothing changes. Errors: DataError for values that are
+  /// not finite, UsageError where this module has no merged form.
   Tensor value(const std::string& path);
   /// By how much the merged form of the linears made so far leaves the attached one: the largest difference
   /// of an output, drawn inputs from N(0, 1).
@@ -36,10 +39,23 @@ class MergedWeights {
   void untie_parted();
 
  private:
+  Tensor typed(const Tensor& value) const;
   void make(const std::string& module);
   void apply(size_t index, const std::string& module);
-  void apply_linear(Linear& linear, const std::string& module, LinearHook& hook, TensorMap& values);
-  void compare(const std::string& module, Linear& linear, LinearHook& hook, const Affine& merged);
+  /// Puts the hook's merged form into `values`; → by how much it leaves the attached one.
+  double apply_linear(Linear& linear, const std::string& module, LinearHook& hook, const Tensor& probe,
+                      TensorMap& values) const;
+  /// Each adapter's hook at a linear, or null; nothing where what an adapter does to a row of the weight
+  /// needs more than that row.
+  std::optional<std::vector<const LoraLinear*>> hooks_by_rows(const std::string& module) const;
+  void make_by_rows(const std::string& module, const std::vector<const LoraLinear*>& hooks);
+  struct Part {
+    TensorMap values;
+    double difference = 0;
+  };
+  Part part_of(const std::string& module, const std::vector<const LoraLinear*>& hooks, const Tensor& probe,
+               int64_t first, int64_t count) const;
+  const Tensor& probe(int64_t width);
   bool parted(const std::vector<std::string>& ends);
 
   std::vector<WeightedAdapter> adapters_;
@@ -47,8 +63,10 @@ class MergedWeights {
   Model& model_;
   std::map<std::string, std::shared_ptr<Parameter>> parameters_;  // by every path
   std::set<std::string> paths_;
-  std::string module_;  // whose values are held
-  TensorMap held_;      // by path
+  at::ScalarType type_;
+  std::map<int64_t, Tensor> probes_;  // drawn inputs, by width
+  std::string module_;                // whose values are held
+  TensorMap held_;                    // by path
   double largest_difference_ = 0;
 };
 

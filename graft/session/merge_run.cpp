@@ -131,7 +131,7 @@ class MergeRun {
     }
     std::vector<WeightedAdapter> parts;
     for (size_t i = 0; i < adapters.size(); ++i) parts.push_back({&adapters[i], options_.adapters[i].weight});
-    MergedWeights merged(parts, *model_);
+    MergedWeights merged(parts, *model_, dtype_);
     merged.untie_parted();
     std::map<std::string, std::shared_ptr<Parameter>> parameters;
     for (const auto& [path, parameter] : model_->named_parameters()) parameters[path] = parameter;
