@@ -269,10 +269,10 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Spans&
 }
 
 int64_t attention_scratch(int64_t queries, int64_t keys, int64_t dim) {
-  // Generous for both passes and types: five packed or accumulated copies of the keys, and blocks of 64 × 128
-  // and 64 × dim.
+  // Generous for both passes and types: five packed or accumulated copies of the keys, four blocks of 64 ×
+  // 128 and five of 64 × dim.
   const int64_t width = (dim + 15) / 16 * 16, padded = (keys + 15) / 16 * 16;
-  return std::min<int64_t>(queries, 1) * (5 * padded * width + 4 * 64 * 128 + 4 * 64 * width + 16 * 16);
+  return std::min<int64_t>(queries, 1) * (5 * padded * width + 4 * 64 * 128 + 5 * 64 * width + 16 * 16);
 }
 
 }  // namespace graft::ops

@@ -1,14 +1,53 @@
 // The last query of a sequence, for generation: keys and values are read once, where they lie, and serve all
 // heads of the group.
 
-/// Σ a b over a head's dimensions.
-template <class T>
-inline float dot_row(const float* a, const T* b, int64_t dim) {
-  Vec sum = vset(0.0f);
+/// a, whole vectors with zeros at its end, by kRows rows of b: Σ over a head's dimensions.
+template <int kRows, class T>
+inline void dot_rows(const float* a, const T* b, int64_t b_row, int64_t dim, float* out) {
+  Vec sum[kRows];
+  for (int i = 0; i < kRows; ++i) sum[i] = vset(0.0f);
   int64_t d = 0;
-  for (; d + 16 <= dim; d += 16) sum = vfma(vload(a + d), vload(b + d), sum);
-  if (d < dim) sum = vfma(vload(a + d), vload_first(b + d, dim - d), sum);
-  return vsum(sum);
+  for (; d + 16 <= dim; d += 16) {
+    for (int i = 0; i < kRows; ++i) sum[i] = vfma(vload(a + d), vload(b + i * b_row + d), sum[i]);
+  }
+  if (d < dim) {
+    for (int i = 0; i < kRows; ++i)
+      sum[i] = vfma(vload(a + d), vload_first(b + i * b_row + d, dim - d), sum[i]);
+  }
+  if constexpr (kRows == 4) {
+    vsum_four(sum, out);
+  } else {
+    for (int i = 0; i < kRows; ++i) out[i] = vsum(sum[i]);
+  }
+}
+template <class T>
+void dot_keys(const float* a, const T* b, int64_t b_row, int64_t keys, int64_t dim, float* out) {
+  int64_t j = 0;
+  for (; j + 4 <= keys; j += 4) dot_rows<4>(a, b + j * b_row, b_row, dim, out + j);
+  for (; j < keys; ++j) dot_rows<1>(a, b + j * b_row, b_row, dim, out + j);
+}
+
+/// output [16 kVecs] += Σ weight · row of values, whose last vector has `last` lanes.
+template <int kVecs, class T>
+inline void add_rows(const float* weights, const T* values, int64_t row_stride, int64_t rows, int64_t last,
+                     float* output) {
+  Vec sum[kVecs];
+  for (int v = 0; v < kVecs; ++v) sum[v] = vload(output + 16 * v);
+  for (int64_t j = 0; j < rows; ++j) {
+    const Vec weight = vset(weights[j]);
+    const T* const row = values + j * row_stride;
+    for (int v = 0; v < kVecs; ++v)
+      sum[v] = vfma(weight, v + 1 < kVecs ? vload(row + 16 * v) : vload_first(row + 16 * v, last), sum[v]);
+  }
+  for (int v = 0; v < kVecs; ++v) vstore(output + 16 * v, sum[v]);
+}
+template <class T>
+void add_values(const float* weights, const T* values, int64_t row_stride, int64_t rows, int64_t dim,
+                float* output) {
+  int64_t d = 0;
+  for (; d + 64 <= dim; d += 64) add_rows<4>(weights, values + d, row_stride, rows, 16, output + d);
+  for (; d < dim; d += 16)
+    add_rows<1>(weights, values + d, row_stride, rows, std::min<int64_t>(16, dim - d), output + d);
 }
 
 template <class T>
@@ -27,26 +66,14 @@ void attention_few(const AttentionTask<T>& t, float* scratch) {
   const KeyRange range = seen(t, 0, 1);
   for (int64_t at = range.low / kKeyBlock * kKeyBlock; at < range.high; at += kKeyBlock) {
     const KeyBlock b = key_block(at, t.keys);
-    for (int64_t j = 0; j < b.count; ++j) {
-      for (int64_t head = 0; head < t.group; ++head)
-        scores[head * kKeyBlock + j] = dot_row(queries + head * width, t.k + (at + j) * t.k_row, t.dim);
-    }
     for (int64_t head = 0; head < t.group; ++head) {
       float* const row = scores + head * kKeyBlock;
+      dot_keys(queries + head * width, t.k + at * t.k_row, t.k_row, b.count, t.dim, row);
       std::fill(row + b.count, row + b.padded, 0.0f);
       finish_scores(t, head, 0, b, row);
       weigh_row(t, head, 0, b, row, weights + head * kKeyBlock, run.highest[head], run.sum[head],
                 output + head * width, width);
-    }
-    for (int64_t j = 0; j < b.count; ++j) {
-      const T* const value = t.v + (at + j) * t.v_row;
-      for (int64_t d = 0; d < t.dim; d += 16) {
-        const Vec v = vload_first(value + d, std::min<int64_t>(16, t.dim - d));
-        for (int64_t head = 0; head < t.group; ++head) {
-          float* const out = output + head * width + d;
-          vstore(out, vfma(vset(weights[head * kKeyBlock + j]), v, vload(out)));
-        }
-      }
+      add_values(weights + head * kKeyBlock, t.v + at * t.v_row, t.v_row, b.count, t.dim, output + head * width);
     }
   }
   for (int64_t head = 0; head < t.group; ++head) {

@@ -1,5 +1,6 @@
 // Attention of one sequence and one head of keys, block by block, so that scores are never whole (Dao et al.
-// 2022; Milakov and Gimelshein 2018 for the running softmax).
+// 2022; Milakov and Gimelshein 2018 for the running softmax). Products run in PackedAs<T>, which is what the processor
+// multiplies fastest.
 
 constexpr int64_t kKeyBlock = 128, kQueryBlock = 64;
 
@@ -95,17 +96,39 @@ void weigh_row(const AttentionTask<T>& t, int64_t head, int64_t row, const KeyBl
   sum += vsum(total);
 }
 
-template <class T>
+/// Rows as the left side of a product.
+template <class P>
+struct LeftRows {
+  const P* rows;
+  int64_t stride;
+};
+template <class P>
+LeftRows<P> left_rows(const P* x, int64_t row_stride, int64_t, int64_t, P*) {
+  return {x, row_stride};
+}
+inline LeftRows<float> left_rows(const Half* x, int64_t row_stride, int64_t rows, int64_t dim, float* room) {
+  const int64_t width = round_up(dim, 16);
+  for (int64_t i = 0; i < rows; ++i) {
+    for (int64_t d = 0; d < dim; d += 16)
+      vstore(room + i * width + d, vload_first(x + i * row_stride + d, std::min<int64_t>(16, dim - d)));
+  }
+  return {room, width};
+}
+
+template <class P>
 struct ForwardScratch {
   int32_t *keys, *values;
   float *scores, *output;
-  T* weights;
+  P *weights, *queries;
 };
 /// One block of queries of one head.
 template <class T>
-void forward_block(const AttentionTask<T>& t, const ForwardScratch<T>& f, int64_t head, int64_t first,
+void forward_block(const AttentionTask<T>& t, const ForwardScratch<PackedAs<T>>& f, int64_t head, int64_t first,
                    int64_t rows) {
-  const int64_t width = round_up(t.dim, 16);
+  using P = PackedAs<T>;
+  const int64_t width = round_up(t.dim, 16), units = t.dim / kDepth<P>;
+  const RightLayout values = right_layout(round_up(t.keys, 16) / kDepth<P>, t.dim);
+  const LeftRows<P> q = left_rows(t.q + head * t.q_head + first * t.q_row, t.q_row, rows, t.dim, f.queries);
   Running run;
   std::fill_n(run.highest, rows, -std::numeric_limits<float>::infinity());
   std::fill_n(run.sum, rows, 0.0f);
@@ -113,16 +136,16 @@ void forward_block(const AttentionTask<T>& t, const ForwardScratch<T>& f, int64_
   const KeyRange range = seen(t, first, rows);
   for (int64_t at = range.low / kKeyBlock * kKeyBlock; at < range.high; at += kKeyBlock) {
     const KeyBlock b = key_block(at, t.keys);
-    product<T>({t.q + head * t.q_head + first * t.q_row, t.q_row, f.keys + at * (t.dim / kDepth<T>), b.padded,
-                f.scores, kKeyBlock, t.dim / kDepth<T>, false},
+    product<P>({q.rows, q.stride, f.keys + at * units, right_layout(units, b.padded), f.scores, kKeyBlock, units,
+                false},
                rows, b.padded / 16);
     for (int64_t i = 0; i < rows; ++i) {
       finish_scores(t, head, first + i, b, f.scores + i * kKeyBlock);
       weigh_row(t, head, first + i, b, f.scores + i * kKeyBlock, f.weights + i * kKeyBlock, run.highest[i],
                 run.sum[i], f.output + i * width, width);
     }
-    product<T>({f.weights, kKeyBlock, f.values + at / kDepth<T> * width, width, f.output, width,
-                b.padded / kDepth<T>, true},
+    product<P>({f.weights, kKeyBlock, f.values + at / kDepth<P> * values.step, values, f.output, width,
+                b.padded / kDepth<P>, true},
                rows, width / 16);
   }
   for (int64_t i = 0; i < rows; ++i) {
@@ -136,11 +159,12 @@ void forward_block(const AttentionTask<T>& t, const ForwardScratch<T>& f, int64_
 }
 
 /// Keys and values of the whole sequence, packed by blocks of keys.
-template <class T>
+template <class P, class T>
 void pack_keys(const T* x, int64_t row_stride, int64_t keys, int64_t dim, int32_t* out) {
   for (int64_t at = 0; at < keys; at += kKeyBlock) {
     const KeyBlock b = key_block(at, keys);
-    pack_across(x + at * row_stride, row_stride, b.count, dim, out + at * (dim / kDepth<T>), b.padded);
+    const int64_t units = dim / kDepth<P>;
+    pack_across<P>(x + at * row_stride, row_stride, b.count, dim, out + at * units, right_layout(units, b.padded));
   }
 }
 
@@ -157,32 +181,34 @@ void each_query_block(int64_t queries, const Block& block) {
 
 template <class T>
 void attention_forward(const AttentionTask<T>& t, float* scratch) {
+  using P = PackedAs<T>;
   const int64_t width = round_up(t.dim, 16), padded = round_up(t.keys, 16);
-  ForwardScratch<T> f;
+  ForwardScratch<P> f;
   f.keys = reinterpret_cast<int32_t*>(scratch);
-  f.values = f.keys + padded * (t.dim / kDepth<T>);
-  f.scores = reinterpret_cast<float*>(f.values + padded / kDepth<T> * width);
+  f.values = f.keys + padded * (t.dim / kDepth<P>);
+  f.scores = reinterpret_cast<float*>(f.values + padded / kDepth<P> * width);
   f.output = f.scores + kQueryBlock * kKeyBlock;
-  f.weights = reinterpret_cast<T*>(f.output + kQueryBlock * width);
-  pack_keys(t.k, t.k_row, t.keys, t.dim, f.keys);
-  pack_along(t.v, t.v_row, t.keys, padded, t.dim, f.values);
+  f.weights = reinterpret_cast<P*>(f.output + kQueryBlock * width);
+  f.queries = f.weights + kQueryBlock * kKeyBlock;
+  pack_keys<P>(t.k, t.k_row, t.keys, t.dim, f.keys);
+  pack_along<P>(t.v, t.v_row, t.keys, padded, t.dim, f.values);
   for (int64_t head = 0; head < t.group; ++head) {
     each_query_block(t.queries, [&](int64_t first, int64_t rows) { forward_block(t, f, head, first, rows); });
   }
 }
 
-template <class T>
+template <class P>
 struct BackwardScratch {
   int32_t *keys_across, *keys_along, *values_across, *queries_along, *d_out_along;
   float *scores, *d_scores, *d_q, *d_k, *d_v;
-  T *narrow, *turned;
+  P *narrow, *turned, *queries, *d_out;
   float delta[kQueryBlock];
 };
 
 /// Weights and gradients to scores of one row, in place of scores and gradients to weights.
-template <class T>
+template <class T, class P>
 void backward_row(const AttentionTask<T>& t, int64_t head, int64_t row, const KeyBlock& b, float delta,
-                  float* s, float* d, T* narrow) {
+                  float* s, float* d, P* narrow) {
   finish_scores(t, head, row, b, s);
   const float log_sum = t.log_sum[head * t.log_sum_head + row];
   const int64_t position = t.keys - t.queries + row;
@@ -207,37 +233,46 @@ void backward_row(const AttentionTask<T>& t, int64_t head, int64_t row, const Ke
   }
 }
 
+/// The left sides that a block of queries brings.
+template <class P>
+struct BlockRows {
+  LeftRows<P> q, d_out;
+};
+
 template <class T>
-void backward_pair(const AttentionTask<T>& t, BackwardScratch<T>& f, int64_t head, int64_t first,
-                   int64_t rows, const KeyBlock& b) {
-  const int64_t units = t.dim / kDepth<T>, width = round_up(t.dim, 16),
-                padded_rows = round_up(rows, 16 * kDepth<T>);
-  const T* d_out = t.d_out + head * t.out_head + first * t.out_row;
-  product<T>({t.q + head * t.q_head + first * t.q_row, t.q_row, f.keys_across + b.first * units, b.padded,
-              f.scores, kKeyBlock, units, false},
+void backward_pair(const AttentionTask<T>& t, BackwardScratch<PackedAs<T>>& f,
+                   const BlockRows<PackedAs<T>>& left, int64_t head, int64_t first, int64_t rows,
+                   const KeyBlock& b) {
+  using P = PackedAs<T>;
+  const int64_t units = t.dim / kDepth<P>, width = round_up(t.dim, 16),
+                padded_rows = round_up(rows, 16 * kDepth<P>);
+  const RightLayout across = right_layout(units, b.padded), along = right_layout(padded_rows / kDepth<P>, t.dim),
+                    keys = right_layout(round_up(t.keys, 16) / kDepth<P>, t.dim);
+  product<P>({left.q.rows, left.q.stride, f.keys_across + b.first * units, across, f.scores, kKeyBlock, units,
+              false},
              rows, b.padded / 16);
-  product<T>(
-      {d_out, t.out_row, f.values_across + b.first * units, b.padded, f.d_scores, kKeyBlock, units, false},
-      rows, b.padded / 16);
+  product<P>({left.d_out.rows, left.d_out.stride, f.values_across + b.first * units, across, f.d_scores,
+              kKeyBlock, units, false},
+             rows, b.padded / 16);
   for (int64_t i = 0; i < rows; ++i) {
     backward_row(t, head, first + i, b, f.delta[i], f.scores + i * kKeyBlock, f.d_scores + i * kKeyBlock,
                  f.narrow + i * kKeyBlock);
   }
   if (t.d_q) {
-    product<T>({f.narrow, kKeyBlock, f.keys_along + b.first / kDepth<T> * width, width, f.d_q, width,
-                b.padded / kDepth<T>, true},
+    product<P>({f.narrow, kKeyBlock, f.keys_along + b.first / kDepth<P> * keys.step, keys, f.d_q, width,
+                b.padded / kDepth<P>, true},
                rows, width / 16);
   }
   if (t.d_v) {
     turn(f.scores, kKeyBlock, rows, b.padded, f.turned, padded_rows);
-    product<T>({f.turned, padded_rows, f.d_out_along, width, f.d_v + b.first * width, width,
-                padded_rows / kDepth<T>, true},
+    product<P>({f.turned, padded_rows, f.d_out_along, along, f.d_v + b.first * width, width,
+                padded_rows / kDepth<P>, true},
                b.count, width / 16);
   }
   if (t.d_k) {
     turn(f.d_scores, kKeyBlock, rows, b.padded, f.turned, padded_rows);
-    product<T>({f.turned, padded_rows, f.queries_along, width, f.d_k + b.first * width, width,
-                padded_rows / kDepth<T>, true},
+    product<P>({f.turned, padded_rows, f.queries_along, along, f.d_k + b.first * width, width,
+                padded_rows / kDepth<P>, true},
                b.count, width / 16);
   }
 }
@@ -253,9 +288,10 @@ void store_rows(const float* x, int64_t width, int64_t rows, int64_t dim, T* out
 }
 
 template <class T>
-void backward_block(const AttentionTask<T>& t, BackwardScratch<T>& f, int64_t head, int64_t first,
+void backward_block(const AttentionTask<T>& t, BackwardScratch<PackedAs<T>>& f, int64_t head, int64_t first,
                     int64_t rows) {
-  const int64_t width = round_up(t.dim, 16), padded_rows = round_up(rows, 16 * kDepth<T>);
+  using P = PackedAs<T>;
+  const int64_t width = round_up(t.dim, 16), padded_rows = round_up(rows, 16 * kDepth<P>);
   const int64_t out_at = head * t.out_head + first * t.out_row;
   for (int64_t i = 0; i < rows; ++i) {
     Vec total = vset(0.0f);
@@ -265,21 +301,24 @@ void backward_block(const AttentionTask<T>& t, BackwardScratch<T>& f, int64_t he
     }
     f.delta[i] = vsum(total);
   }
-  if (t.d_k)
-    pack_along(t.q + head * t.q_head + first * t.q_row, t.q_row, rows, padded_rows, t.dim, f.queries_along);
-  if (t.d_v) pack_along(t.d_out + out_at, t.out_row, rows, padded_rows, t.dim, f.d_out_along);
+  const T* const q = t.q + head * t.q_head + first * t.q_row;
+  const BlockRows<P> left = {left_rows(q, t.q_row, rows, t.dim, f.queries),
+                             left_rows(t.d_out + out_at, t.out_row, rows, t.dim, f.d_out)};
+  if (t.d_k) pack_along<P>(q, t.q_row, rows, padded_rows, t.dim, f.queries_along);
+  if (t.d_v) pack_along<P>(t.d_out + out_at, t.out_row, rows, padded_rows, t.dim, f.d_out_along);
   std::fill_n(f.d_q, rows * width, 0.0f);
   const KeyRange range = seen(t, first, rows);
   for (int64_t at = range.low / kKeyBlock * kKeyBlock; at < range.high; at += kKeyBlock) {
-    backward_pair(t, f, head, first, rows, key_block(at, t.keys));
+    backward_pair(t, f, left, head, first, rows, key_block(at, t.keys));
   }
   if (t.d_q) store_rows(f.d_q, width, rows, t.dim, t.d_q + out_at, t.out_row);
 }
 
 template <class T>
 void attention_backward(const AttentionTask<T>& t, float* scratch) {
-  const int64_t units = t.dim / kDepth<T>, width = round_up(t.dim, 16), padded = round_up(t.keys, 16);
-  BackwardScratch<T> f;
+  using P = PackedAs<T>;
+  const int64_t units = t.dim / kDepth<P>, width = round_up(t.dim, 16), padded = round_up(t.keys, 16);
+  BackwardScratch<P> f;
   const auto take = [&scratch](int64_t floats) {
     float* const taken = scratch;
     scratch += round_up(floats, 16);
@@ -288,19 +327,21 @@ void attention_backward(const AttentionTask<T>& t, float* scratch) {
   const auto take_units = [&take](int64_t n) { return reinterpret_cast<int32_t*>(take(n)); };
   f.keys_across = take_units(padded * units);
   f.values_across = take_units(padded * units);
-  f.keys_along = take_units(padded / kDepth<T> * width);
+  f.keys_along = take_units(padded / kDepth<P> * width);
   f.d_k = take(padded * width);
   f.d_v = take(padded * width);
-  f.queries_along = take_units(kQueryBlock / kDepth<T> * width);
-  f.d_out_along = take_units(kQueryBlock / kDepth<T> * width);
+  f.queries_along = take_units(kQueryBlock / kDepth<P> * width);
+  f.d_out_along = take_units(kQueryBlock / kDepth<P> * width);
   f.scores = take(kQueryBlock * kKeyBlock);
   f.d_scores = take(kQueryBlock * kKeyBlock);
   f.d_q = take(kQueryBlock * width);
-  f.narrow = reinterpret_cast<T*>(take(kQueryBlock * kKeyBlock));
-  f.turned = reinterpret_cast<T*>(take(kQueryBlock * kKeyBlock));
-  pack_keys(t.k, t.k_row, t.keys, t.dim, f.keys_across);
-  pack_keys(t.v, t.v_row, t.keys, t.dim, f.values_across);
-  if (t.d_q) pack_along(t.k, t.k_row, t.keys, padded, t.dim, f.keys_along);
+  f.narrow = reinterpret_cast<P*>(take(kQueryBlock * kKeyBlock));
+  f.turned = reinterpret_cast<P*>(take(kQueryBlock * kKeyBlock));
+  f.queries = reinterpret_cast<P*>(take(kQueryBlock * width));
+  f.d_out = reinterpret_cast<P*>(take(kQueryBlock * width));
+  pack_keys<P>(t.k, t.k_row, t.keys, t.dim, f.keys_across);
+  pack_keys<P>(t.v, t.v_row, t.keys, t.dim, f.values_across);
+  if (t.d_q) pack_along<P>(t.k, t.k_row, t.keys, padded, t.dim, f.keys_along);
   std::fill_n(f.d_k, padded * width, 0.0f);
   std::fill_n(f.d_v, padded * width, 0.0f);
   for (int64_t head = 0; head < t.group; ++head) {

@@ -33,13 +33,21 @@ Tensor multiply(const Tensor& x, const Tensor& packed, const std::optional<Tenso
 /// The number of rows that oneDNN's layouts are made for: one token, or many.
 int64_t planned_rows(const Tensor& x) { return std::max<int64_t>(1, x.size(0)); }
 
+/// Whether a weight goes in panels. oneDNN is the faster one for float32 where it has AVX-512, and for
+/// bfloat16 where it has that and we have no dot products; without AVX-512 it has no form for bfloat16 at
+/// all.
+bool in_panels(const Tensor& columns) {
+  static const bool wide = __builtin_cpu_supports("avx512f");
+  static const std::string kDots = avx512_bf16::kHalf.isa, kOwn = avx2::kHalf.isa;
+  if (columns.scalar_type() == at::kBFloat16) return !wide || isa() == kDots;
+  return !wide && isa() == kOwn;
+}
+
 /// The weight's columns [columns, summed] as their product wants them: units of panels (32-bit whole
 /// numbers), or oneDNN's layout.
 Tensor packed_columns(const Tensor& columns, const Tensor& x) {
-  // Panels are made for the processor's own dot products; elsewhere oneDNN knows better.
-  static const std::string kOwn = avx512_bf16::kHalf.isa;
-  const bool panels = columns.scalar_type() == at::kBFloat16 && columns.size(1) % 2 == 0 && isa() == kOwn;
-  return panels ? pack_units(columns.contiguous()) : reorder(columns.contiguous(), planned_rows(x));
+  return in_panels(columns) ? pack_units(columns.contiguous())
+                            : reorder(columns.contiguous(), planned_rows(x));
 }
 
 void pack(PackedWeight& packed, const Tensor& weight, const Tensor& x, bool backward) {

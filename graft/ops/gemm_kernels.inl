@@ -7,13 +7,23 @@ inline constexpr int64_t kDepth = 4 / static_cast<int64_t>(sizeof(T));
 
 inline int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 
-/// Where a product's sides lie. a: rows of T; b: [steps][ldb] units; c: rows of float.
+/// Where the units of a right side lie: `step` from one to the next, `strip` from sixteen columns to the next.
+struct RightLayout {
+  int64_t step, strip;
+};
+/// Units and columns of a whole right side; where a tile is one vector wide, its columns lie together.
+inline RightLayout right_layout(int64_t units, int64_t columns) {
+  if constexpr (kTileVecs == 1) return {16, 16 * units};
+  return {round_up(columns, 16), 16};
+}
+
+/// Where a product's sides lie. a: rows of T; b: units; c: rows of float.
 template <class T>
 struct Product {
   const T* a;
   int64_t lda;
   const int32_t* b;
-  int64_t ldb;
+  RightLayout right;
   float* c;
   int64_t ldc;
   int64_t steps;    // summed units
@@ -31,7 +41,7 @@ void product_tile(const Product<T>& g) {
   for (int64_t k = 0; k < g.steps; ++k) {
     Pairs right[kVecs];
 #pragma GCC unroll 4
-    for (int v = 0; v < kVecs; ++v) right[v] = pload(g.b + k * g.ldb + 16 * v);
+    for (int v = 0; v < kVecs; ++v) right[v] = pload(g.b + k * g.right.step + 16 * v);
 #pragma GCC unroll 12
     for (int m = 0; m < kRows; ++m) {
       const Pairs left = pset(g.a + m * g.lda + k * kDepth<T>);
@@ -68,46 +78,61 @@ void product_columns(Product<T> g, int64_t rows) {
 /// c [rows, 16 vecs] = a · b (+ c).
 template <class T>
 void product(Product<T> g, int64_t rows, int64_t vecs) {
+  if constexpr (kTileVecs == 1) {
+    // Pairs are taken apart on the way, which needs registers.
+    constexpr int kMost = kDepth<T> == 1 ? kTileRows : kTileRows - 2;
+    for (; vecs > 0; --vecs, g.b += g.right.strip, g.c += 16) product_columns<T, kMost, 1>(g, rows);
+    return;
+  }
   for (; vecs >= 4; vecs -= 4, g.b += 64, g.c += 64) product_columns<T, 6, 4>(g, rows);
   if (vecs == 3) product_columns<T, 8, 3>(g, rows);
   if (vecs == 2) product_columns<T, 10, 2>(g, rows);
   if (vecs == 1) product_columns<T, 12, 1>(g, rows);
 }
 
-/// x [n, d] → [⌈d/depth⌉][stride] units, x's rows side by side: the right side of a · xᵀ. Columns from n to n
+/// Units of P that a row of T holds at x: the first n.
+template <class P>
+inline Pairs row_units(const P* x, int64_t n, P) {
+  return pload_first(x, n);
+}
+inline Pairs row_units(const Half* x, int64_t n, float) { return pbits(vload_first(x, n)); }
+
+/// x [n, d] → [⌈d/depth⌉][n] units of P, x's rows side by side: the right side of a · xᵀ. Columns from n to n
 /// rounded up to 16 are zero. d is a multiple of the depth.
-template <class T>
-void pack_across(const T* x, int64_t row_stride, int64_t n, int64_t d, int32_t* out, int64_t stride) {
-  const int64_t units = d / kDepth<T>;
+template <class P, class T>
+void pack_across(const T* x, int64_t row_stride, int64_t n, int64_t d, int32_t* out, RightLayout layout) {
+  const int64_t units = d / kDepth<P>;
   for (int64_t first = 0; first < n; first += 16) {
     for (int64_t unit = 0; unit < units; unit += 16) {
       Pairs tile[16];
       const int64_t wide = std::min<int64_t>(16, units - unit);
       for (int64_t i = 0; i < 16; ++i) {
         tile[i] =
-            first + i < n ? pload_first(x + (first + i) * row_stride + unit * kDepth<T>, wide) : pzero();
+            first + i < n ? row_units(x + (first + i) * row_stride + unit * kDepth<P>, wide, P{}) : pzero();
       }
       ptranspose(tile);
-      for (int64_t i = 0; i < wide; ++i) pstore(out + (unit + i) * stride + first, tile[i]);
+      for (int64_t i = 0; i < wide; ++i) pstore(out + (unit + i) * layout.step + first / 16 * layout.strip, tile[i]);
     }
   }
 }
 
-inline Pairs unit_row(const Half* x, int64_t row_stride, int64_t row, int64_t rows, int64_t n) {
+inline Pairs unit_row(const Half* x, int64_t row_stride, int64_t row, int64_t rows, int64_t n, Half) {
   return pjoin_rows(x + row * row_stride, row + 1 < rows ? x + (row + 1) * row_stride : nullptr, n);
 }
-inline Pairs unit_row(const float* x, int64_t row_stride, int64_t row, int64_t, int64_t n) {
-  return pload_first(x + row * row_stride, n);
+template <class T>
+inline Pairs unit_row(const T* x, int64_t row_stride, int64_t row, int64_t, int64_t n, float) {
+  return row_units(x + row * row_stride, n, float{});
 }
 
-/// x [n, d] → [padded/depth][⌈d/16⌉ · 16] units: the right side of a · x. Rows from n to `padded` are zero.
-template <class T>
+/// x [n, d] → [padded/depth][⌈d/16⌉ · 16] units of P: the right side of a · x. Rows from n to `padded` are zero.
+template <class P, class T>
 void pack_along(const T* x, int64_t row_stride, int64_t n, int64_t padded, int64_t d, int32_t* out) {
-  const int64_t stride = round_up(d, 16);
-  for (int64_t row = 0; row < padded; row += kDepth<T>, out += stride) {
+  const RightLayout layout = right_layout(padded / kDepth<P>, d);
+  for (int64_t row = 0; row < padded; row += kDepth<P>, out += layout.step) {
     for (int64_t column = 0; column < d; column += 16) {
       const int64_t wide = std::min<int64_t>(16, d - column);
-      pstore(out + column, row < n ? unit_row(x + column, row_stride, row, n, wide) : pzero());
+      pstore(out + column / 16 * layout.strip,
+             row < n ? unit_row(x + column, row_stride, row, n, wide, P{}) : pzero());
     }
   }
 }

@@ -77,77 +77,26 @@ void rows_to_int8(const RowsToInt8<T>& t) {
   for (int64_t row = 0; row < t.rows; ++row) row_to_int8(t, row);
 }
 
-/// Outliers' share of sixteen columns: each value by its own row of the weight.
-template <int kVecs>
-inline Vec outlier_sum(const Outliers& outliers, const int32_t* panel, int v) {
+/// Outliers' share of sixteen columns, whose units start at `panel` and are `stride` apart: each value by its own
+/// row of the weight.
+inline Vec outlier_sum(const Outliers& outliers, const int32_t* panel, int64_t stride) {
   Vec sum = vset(0.0f);
   for (int32_t i = 0; i < outliers.count; ++i) {
     const int64_t column = outliers.column[i];
-    const Pairs bytes = pbyte(pload(panel + (column / 4 * kVecs + v) * 16), static_cast<int>(column % 4));
+    const Pairs bytes = pbyte(pload(panel + column / 4 * stride), static_cast<int>(column % 4));
     sum = vfma(vset(outliers.value[i]), vwhole(bytes), sum);
   }
   return sum;
 }
 
-/// A row of a panel's whole sums to its output.
-template <class T, int kVecs>
-void int8_row(const Int8Product<T>& g, int64_t row, const int32_t* sums) {
-  const Outliers& outliers = g.outliers[row];
-  for (int v = 0; v < kVecs; ++v) {
-    const int64_t lanes = lanes_of<kVecs>(g.columns, v);
-    const Vec scale = g.w_scale ? vload(g.w_scale + 16 * v) : vset(1.0f);
-    const Vec bias = g.bias ? vload_first(g.bias + 16 * v, lanes) : vset(0.0f);
-    Vec y = vwhole(pminus(pload(sums + 16 * v), pload(g.offset + 16 * v))) * vset(g.x_scale[row]);
-    if (outliers.count > 0) y = y + outlier_sum<kVecs>(outliers, g.panel, v);
-    vstore_first(g.y + row * g.y_stride + 16 * v, vfma(y, scale, bias), lanes);
-  }
-}
-
-template <class T, int kRows, int kVecs>
-void int8_tile(const Int8Product<T>& g, int64_t row) {
-  const uint8_t* const x = g.x + row * g.x_stride;
-  Pairs sum[kRows][kVecs];
-#pragma GCC unroll 6
-  for (int m = 0; m < kRows; ++m) {
-#pragma GCC unroll 4
-    for (int v = 0; v < kVecs; ++v) sum[m][v] = pzero();
-  }
-  for (int64_t k = 0; k < g.units; ++k) {
-    Pairs right[kVecs];
-#pragma GCC unroll 4
-    for (int v = 0; v < kVecs; ++v) right[v] = pload(g.panel + (k * kVecs + v) * 16);
-#pragma GCC unroll 6
-    for (int m = 0; m < kRows; ++m) {
-      const Pairs left = pset(x + m * g.x_stride + k * 4);
-#pragma GCC unroll 4
-      for (int v = 0; v < kVecs; ++v) sum[m][v] = pdot_bytes(sum[m][v], left, right[v]);
-    }
-  }
-  // Through memory: beside the outliers' loop the sums would leave their registers for good.
-  alignas(64) int32_t sums[kRows][kVecs * 16];
-#pragma GCC unroll 6
-  for (int m = 0; m < kRows; ++m) {
-#pragma GCC unroll 4
-    for (int v = 0; v < kVecs; ++v) pstore(sums[m] + 16 * v, sum[m][v]);
-  }
-  for (int m = 0; m < kRows; ++m) int8_row<T, kVecs>(g, row + m, sums[m]);
-}
-
-template <class T, int kVecs>
-void int8_rows(const Int8Product<T>& g) {
-  each_tile(g.rows, [&](auto height, int64_t row) { int8_tile<T, decltype(height)::value, kVecs>(g, row); });
-}
-
+/// The whole sums of a row's sixteen columns from `column` on to their output; their units as above.
 template <class T>
-void int8_product(const Int8Product<T>& g) {
-  switch ((g.columns + 15) / 16) {
-    case 4:
-      return int8_rows<T, 4>(g);
-    case 3:
-      return int8_rows<T, 3>(g);
-    case 2:
-      return int8_rows<T, 2>(g);
-    default:
-      return int8_rows<T, 1>(g);
-  }
+void int8_lanes(const Int8Product<T>& g, int64_t row, int64_t column, Pairs whole, const int32_t* panel,
+                int64_t stride) {
+  const int64_t lanes = std::min<int64_t>(16, g.columns - column);
+  const Vec scale = g.w_scale ? vload(g.w_scale + column) : vset(1.0f);
+  const Vec bias = g.bias ? vload_first(g.bias + column, lanes) : vset(0.0f);
+  Vec y = vwhole(whole) * vset(g.x_scale[row]);
+  if (g.outliers[row].count > 0) y = y + outlier_sum(g.outliers[row], panel, stride);
+  vstore_first(g.y + row * g.y_stride + column, vfma(y, scale, bias), lanes);
 }

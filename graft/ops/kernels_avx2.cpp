@@ -1,5 +1,7 @@
 // The kernels for AVX2. Standard headers come before the target, so that no inline function of theirs is made
 // for it.
+#include <immintrin.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -10,6 +12,9 @@
 #include "graft/ops/philox.h"
 
 #pragma GCC target("avx2,fma")
+// GCC 12's own intrinsics start from "undefined" lanes that are never read.
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
 
 namespace graft::ops::avx2 {
 
@@ -17,7 +22,7 @@ constexpr const char* kName = "avx2";
 
 // The lanes come first, the table last.
 // clang-format off
-#include "graft/ops/simd_portable.inl"
+#include "graft/ops/simd_avx2.inl"
 #include "graft/ops/math_kernels.inl"
 #include "graft/ops/gemm_kernels.inl"
 #include "graft/ops/attention_kernels.inl"
@@ -27,6 +32,7 @@ constexpr const char* kName = "avx2";
 #include "graft/ops/low_rank_kernels.inl"
 #include "graft/ops/panel_kernels.inl"
 #include "graft/ops/int8_kernels.inl"
+#include "graft/ops/panel_blocked_kernels.inl"
 #include "graft/ops/kernel_table.inl"
 // clang-format on
 

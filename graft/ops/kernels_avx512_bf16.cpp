@@ -32,6 +32,7 @@ constexpr const char* kName = "avx512_bf16";
 #include "graft/ops/low_rank_kernels.inl"
 #include "graft/ops/panel_kernels.inl"
 #include "graft/ops/int8_kernels.inl"
+#include "graft/ops/panel_wide_kernels.inl"
 #include "graft/ops/kernel_table.inl"
 // clang-format on
 

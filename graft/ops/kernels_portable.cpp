@@ -25,6 +25,7 @@ constexpr const char* kName = "portable";
 #include "graft/ops/low_rank_kernels.inl"
 #include "graft/ops/panel_kernels.inl"
 #include "graft/ops/int8_kernels.inl"
+#include "graft/ops/panel_wide_kernels.inl"
 #include "graft/ops/kernel_table.inl"
 // clang-format on
 

@@ -4,19 +4,19 @@
 /// a [r, n] of T → right side of x · aᵀ.
 template <class T>
 void pack_down(const T* a, int64_t r, int64_t n, int32_t* out) {
-  pack_across(a, n, r, n, out, round_up(r, 16));
+  pack_across<T>(a, n, r, n, out, right_layout(n / kDepth<T>, r));
 }
 /// b [n, r] of T → right side of g · b.
 template <class T>
 void pack_up(const T* b, int64_t r, int64_t n, int32_t* out) {
-  pack_along(b, r, n, round_up(n, kDepth<T>), r, out);
+  pack_along<T>(b, r, n, round_up(n, kDepth<T>), r, out);
 }
 
 /// u [rows, r rounded up to 16] = x [rows, n] · packed.
 template <class T>
 void low_rank_down(const T* x, int64_t rows, int64_t n, const int32_t* packed, int64_t r, float* u) {
   const int64_t width = round_up(r, 16);
-  product<T>({x, n, packed, width, u, width, n / kDepth<T>, false}, rows, width / 16);
+  product<T>({x, n, packed, right_layout(n / kDepth<T>, r), u, width, n / kDepth<T>, false}, rows, width / 16);
 }
 
 template <class T, int kRows, int kVecs>

@@ -10,34 +10,37 @@ namespace graft::ops {
 
 using at::Tensor;
 
-/// Rows that one piece of a product takes: they stay in the second cache while the panels pass.
-constexpr int64_t kPanelRows = 96;
-
 struct PanelPiece {
   int64_t row, rows, column, columns;
 };
 
-/// Calls run(piece) for all blocks of rows × panels of columns, over the threads. A panel's units start at
-/// `column` times the number of units.
+/// Calls run(piece) for all blocks of rows × stretches of at most `widest` columns, whole panels, over the
+/// threads. A panel's units start at `column` times the number of units.
 template <class Run>
-void each_panel(int64_t rows, int64_t columns, const Run& run) {
+void each_panel(int64_t rows, int64_t columns, int64_t widest, const Run& run) {
   const int64_t panels = (columns + kPanel - 1) / kPanel, blocks = (rows + kPanelRows - 1) / kPanelRows;
-  const auto piece = [&](int64_t block, int64_t panel) {
-    const int64_t row = block * kPanelRows, column = panel * kPanel;
-    run({row, std::min(kPanelRows, rows - row), column, std::min(kPanel, columns - column)});
+  const auto piece = [&](int64_t block, int64_t first, int64_t last) {
+    const int64_t row = block * kPanelRows, column = first * kPanel;
+    run({row, std::min(kPanelRows, rows - row), column, std::min(last * kPanel, columns) - column});
   };
+  const int64_t most = widest / kPanel;
   // One block streams the weight from memory: each thread takes a stretch of it.
   if (blocks == 1) {
     at::parallel_for(0, panels, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t panel = begin; panel < end; ++panel) piece(0, panel);
+      for (int64_t panel = begin; panel < end; panel += most) piece(0, panel, std::min(end, panel + most));
     });
     return;
   }
-  each_piece(blocks * panels, [&](int64_t i, int64_t) { piece(i / panels, i % panels); });
+  // Stretches of nearly equal width.
+  const int64_t stretches = (panels + most - 1) / most, each = (panels + stretches - 1) / stretches;
+  each_piece(blocks * stretches, [&](int64_t i, int64_t) {
+    const int64_t first = std::min(panels, i % stretches * each), last = std::min(panels, first + each);
+    if (first < last) piece(i / stretches, first, last);
+  });
 }
 
-/// columns [columns, summed] contiguous, float32 or bfloat16 (an even number summed) → their units in panels,
-/// int32.
+/// columns [columns, summed], float32 or bfloat16 → their units in panels, int32, as the kernels chosen now
+/// want them.
 Tensor pack_units(const Tensor& columns);
 
 /// x [T, summed] · columnsᵀ + bias ([columns] or undefined) → [T, columns] in x's type, which is the

@@ -4,8 +4,11 @@
 using Vec = __m512;
 using Pairs = __m512i;  // sixteen pairs of bfloat16, or sixteen floats' bits
 
-/// Rows of a product's tile: with four vectors a row, the sums take 24 of 32 registers.
-constexpr int kTileRows = 6;
+/// A product's tile: with four vectors a row, the sums take 24 of 32 registers.
+constexpr int kTileRows = 6, kTileVecs = 4;
+/// What attention's products are packed as.
+template <class T>
+using PackedAs = T;
 
 inline Vec vset(float value) { return _mm512_set1_ps(value); }
 inline Vec vload(const float* p) { return _mm512_loadu_ps(p); }
@@ -35,6 +38,10 @@ inline Vec vmax(Vec a, Vec b) { return _mm512_max_ps(a, b); }
 inline Vec vmin(Vec a, Vec b) { return _mm512_min_ps(a, b); }
 inline Vec vsqrt(Vec a) { return _mm512_sqrt_ps(a); }
 inline float vsum(Vec a) { return _mm512_reduce_add_ps(a); }
+/// Four vectors' sums.
+inline void vsum_four(const Vec (&v)[4], float* out) {
+  for (int i = 0; i < 4; ++i) out[i] = vsum(v[i]);
+}
 inline float vhighest(Vec a) { return _mm512_reduce_max_ps(a); }
 inline Vec vabs(Vec a) { return _mm512_abs_ps(a); }
 /// |a| with the sign of b.

@@ -4,8 +4,11 @@
 typedef float Vec __attribute__((vector_size(64)));
 typedef int32_t Pairs __attribute__((vector_size(64)));
 
-/// Rows of a product's tile: sums wander between registers and stack here, whatever their number.
-constexpr int kTileRows = 2;
+/// A product's tile: sums wander between registers and stack here, whatever their number.
+constexpr int kTileRows = 2, kTileVecs = 4;
+/// What attention's products are packed as.
+template <class T>
+using PackedAs = T;
 
 inline Vec vset(float value) { return Vec{} + value; }
 inline Vec vload(const float* p) {
@@ -57,6 +60,9 @@ inline float vsum(Vec a) {
   float total = 0;
   for (int i = 0; i < 16; ++i) total += a[i];
   return total;
+}
+inline void vsum_four(const Vec (&v)[4], float* out) {
+  for (int i = 0; i < 4; ++i) out[i] = vsum(v[i]);
 }
 inline float vhighest(Vec a) {
   float highest = a[0];

@@ -23,6 +23,9 @@ const std::vector<Case>& cases() {
       {"long sum", 33, 300, 70, false},
       {"many rows", 211, 64, 200, true},
       {"two columns' vectors", 8, 32, 25, true},
+      {"several pieces", 120, 96, 450, true},
+      {"blocks of the sum", 20, 1100, 33, true},
+      {"one row, long", 1, 9000, 70, true},
   };
   return table;
 }
@@ -46,15 +49,41 @@ std::vector<Tensor> inputs(const Case& c) {
 }
 
 TEST(FrozenLinear, FastEqualsPlain) {
-  for (const Case& c : cases()) {
-    for (const auto type : {at::kFloat, at::kBFloat16}) {
+  each_form([](at::ScalarType type) {
+    for (const Case& c : cases()) {
       const Tensor weight = (normal({c.out, c.in}, 2) / std::sqrt(static_cast<double>(c.in))).to(type);
       std::vector<at::ScalarType> types(inputs(c).size(), type);
       if (types.size() > 1) types[1] = at::kFloat;
       expect_fast(operation(c, weight, fast), operation(c, weight, ops::frozen_linear_plain), inputs(c),
-                  types, c.name);
+                  types, c.name, c.in > 1000 ? 2 : 1);
     }
-  }
+  });
+}
+
+TEST(FrozenLinear, AnyNumberOfRows) {
+  each_form([](at::ScalarType type) {
+    const Tensor weight = normal({70, 66}, 2).to(type), x = normal({40, 66}, 1).to(type);
+    ops::PackedWeight packed;
+    const Tensor exact = at::linear(x.to(at::kDouble), weight.to(at::kDouble));
+    for (int64_t rows = 1; rows <= 40; ++rows) {
+      expect_close(ops::frozen_linear(x.narrow(0, 0, rows), weight, {}, packed), exact.narrow(0, 0, rows),
+                   tolerance(type), fmt::format("{} rows, {}, {}", rows, at::toString(type), ops::isa()));
+    }
+  });
+}
+
+TEST(FrozenLinear, ARowDoesNotDependOnItsCompany) {
+  // bfloat16 goes by panels; its rounding would hide the order of a sum in most elements, so there are many.
+  each_form([](at::ScalarType type) {
+    if (type != at::kBFloat16) return;
+    const Tensor x = normal({100, 1100}, 1).to(type), weight = normal({130, 1100}, 2).to(type);
+    ops::PackedWeight packed;
+    const Tensor whole = ops::frozen_linear(x, weight, {}, packed);
+    for (const int64_t rows : {1, 2, 3, 5, 6, 8, 17, 40})
+      EXPECT_TRUE(
+          at::equal(ops::frozen_linear(x.narrow(0, 9, rows), weight, {}, packed), whole.narrow(0, 9, rows)))
+          << rows << ", " << ops::isa();
+  });
 }
 
 TEST(FrozenLinear, PlainGradientsEqualDifferences) {

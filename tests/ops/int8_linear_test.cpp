@@ -18,6 +18,7 @@ const std::vector<Case>& cases() {
       {"one output", 5, 8, 1, true},    {"many rows", 211, 64, 200, true},
       {"long sum", 33, 300, 70, false}, {"six and one", 7, 32, 65, true},
       {"one input", 3, 1, 40, false},   {"three vectors", 100, 66, 40, true},
+      {"blocks", 20, 1100, 450, true},  {"one row, long", 1, 9000, 70, true},
   };
   return table;
 }
@@ -79,6 +80,25 @@ TEST(Int8Linear, FastEqualsPlain) {
       }
     }
   });
+}
+
+TEST(Int8Linear, EveryProcessorSumsTheSame) {
+  const Tensor x = rows_of({"", 120, 1100, 0, false}).to(at::kFloat),
+               weight = normal({450, 1100}, 2, at::kFloat);
+  const ops::Int8Weight rounded = ops::Int8Weight::of(weight);
+  Tensor first;
+  for (const std::string& isa : runnable_isas()) {
+    ops::choose_isa(isa);
+    const Tensor y = ops::int8_product(x, {}, ops::int8_forward_panels(rounded), {});
+    if (!first.defined()) first = y;
+    // Whole sums are equal; what scales them may be fused or not: two roundings.
+    expect_rows_close(y, first, 2.5e-7, isa);
+    for (const int64_t rows : {1, 2, 5, 6, 13, 16, 40}) {
+      const Tensor some = ops::int8_product(x.narrow(0, 3, rows), {}, ops::int8_forward_panels(rounded), {});
+      EXPECT_TRUE(at::equal(some, y.narrow(0, 3, rows))) << isa << ", " << rows;
+    }
+  }
+  ops::choose_isa(runnable_isas().front());
 }
 
 TEST(Int8Linear, IsNearTheExactProduct) {

@@ -1,0 +1,113 @@
+// Products on panels where the registers hold a tile of whole panels: its sums stay there from the first unit to
+// the last.
+
+constexpr int64_t kPieceColumns = kPanel;
+
+/// The lanes of a panel's vector v that are columns.
+template <int kVecs>
+int64_t lanes_of(int64_t columns, int v) {
+  return v + 1 < kVecs ? 16 : columns - 16 * (kVecs - 1);
+}
+
+template <class T, int kRows, int kVecs>
+void panel_tile(const PanelProduct<T>& g, int64_t row) {
+  const T* const x = g.x + row * g.x_stride;
+  Vec sum[kRows][kVecs];
+#pragma GCC unroll 4
+  for (int v = 0; v < kVecs; ++v) {
+    const Vec start = g.bias ? vload_first(g.bias + 16 * v, lanes_of<kVecs>(g.columns, v)) : vset(0.0f);
+#pragma GCC unroll 6
+    for (int m = 0; m < kRows; ++m) sum[m][v] = start;
+  }
+  for (int64_t k = 0; k < g.units; ++k) {
+    Pairs right[kVecs];
+#pragma GCC unroll 4
+    for (int v = 0; v < kVecs; ++v) right[v] = pload(g.panel + (k * kVecs + v) * 16);
+#pragma GCC unroll 6
+    for (int m = 0; m < kRows; ++m) {
+      const Pairs left = pset(x + m * g.x_stride + k * kDepth<T>);
+#pragma GCC unroll 4
+      for (int v = 0; v < kVecs; ++v) sum[m][v] = vdot(sum[m][v], left, right[v], T{});
+    }
+  }
+#pragma GCC unroll 6
+  for (int m = 0; m < kRows; ++m) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVecs; ++v) {
+      vstore_first(g.y + (row + m) * g.y_stride + 16 * v, sum[m][v], lanes_of<kVecs>(g.columns, v));
+    }
+  }
+}
+
+template <class T, int kVecs>
+void panel_rows(const PanelProduct<T>& g) {
+  each_tile<kTileRows>(g.rows, [&](auto height, int64_t row) { panel_tile<T, decltype(height)::value, kVecs>(g, row); });
+}
+
+template <class T>
+void panel_product(const PanelProduct<T>& g) {
+  switch ((g.columns + 15) / 16) {
+    case 4:
+      return panel_rows<T, 4>(g);
+    case 3:
+      return panel_rows<T, 3>(g);
+    case 2:
+      return panel_rows<T, 2>(g);
+    default:
+      return panel_rows<T, 1>(g);
+  }
+}
+
+template <class T, int kRows, int kVecs>
+void int8_tile(const Int8Product<T>& g, int64_t row) {
+  const uint8_t* const x = g.x + row * g.x_stride;
+  Pairs sum[kRows][kVecs];
+#pragma GCC unroll 6
+  for (int m = 0; m < kRows; ++m) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVecs; ++v) sum[m][v] = pzero();
+  }
+  for (int64_t k = 0; k < g.units; ++k) {
+    Pairs right[kVecs];
+#pragma GCC unroll 4
+    for (int v = 0; v < kVecs; ++v) right[v] = pload(g.panel + (k * kVecs + v) * 16);
+#pragma GCC unroll 6
+    for (int m = 0; m < kRows; ++m) {
+      const Pairs left = pset(x + m * g.x_stride + k * 4);
+#pragma GCC unroll 4
+      for (int v = 0; v < kVecs; ++v) sum[m][v] = pdot_bytes(sum[m][v], left, right[v]);
+    }
+  }
+  // Through memory: beside the outliers' loop the sums would leave their registers for good.
+  alignas(64) int32_t sums[kRows][kVecs * 16];
+#pragma GCC unroll 6
+  for (int m = 0; m < kRows; ++m) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVecs; ++v) pstore(sums[m] + 16 * v, sum[m][v]);
+  }
+  for (int m = 0; m < kRows; ++m) {
+    for (int v = 0; v < kVecs; ++v) {
+      const Pairs whole = pminus(pload(sums[m] + 16 * v), pload(g.offset + 16 * v));
+      int8_lanes(g, row + m, 16 * v, whole, g.panel + 16 * v, 16 * kVecs);
+    }
+  }
+}
+
+template <class T, int kVecs>
+void int8_rows(const Int8Product<T>& g) {
+  each_tile<kTileRows>(g.rows, [&](auto height, int64_t row) { int8_tile<T, decltype(height)::value, kVecs>(g, row); });
+}
+
+template <class T>
+void int8_product(const Int8Product<T>& g) {
+  switch ((g.columns + 15) / 16) {
+    case 4:
+      return int8_rows<T, 4>(g);
+    case 3:
+      return int8_rows<T, 3>(g);
+    case 2:
+      return int8_rows<T, 2>(g);
+    default:
+      return int8_rows<T, 1>(g);
+  }
+}
