@@ -191,9 +191,8 @@ void fastfood(const Fastfood& map, const Tensor& x, Tensor& out) {
   const auto mask = static_cast<uint32_t>(table.numel() - 1);
   const auto* const from = table.const_data_ptr<float>();
   auto* const to = out.mutable_data_ptr<float>();
-  hadamard(to, map.bits, [&](int64_t begin, int64_t end) {
-    blocks_here().spread(map, order, from, mask, begin, end, to);
-  });
+  hadamard(to, map.bits,
+           [&](int64_t begin, int64_t end) { blocks_here().spread(map, order, from, mask, begin, end, to); });
 }
 
 Tensor fastfood_transposed(const Fastfood& map, Tensor& g, int64_t d) {

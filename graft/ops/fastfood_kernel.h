@@ -42,9 +42,7 @@ struct Kernel {
   using Lanes = typename MakeIndices<kLanes>::Type;
   using WideLanes = typename MakeIndices<kLanes / 2>::Type;
 
-  static GRAFT_INLINE void store(float* to, Float x) {
-    *reinterpret_cast<typename P::Memory*>(to) = x;
-  }
+  static GRAFT_INLINE void store(float* to, Float x) { *reinterpret_cast<typename P::Memory*>(to) = x; }
   static GRAFT_INLINE Float load(const float* from) {
     return *reinterpret_cast<const typename P::Memory*>(from);
   }

@@ -21,8 +21,8 @@ Tensor hadamard_plain(const Tensor& x);
 
 /// As hadamard_, of the 2^bits floats at `data`.
 void hadamard(float* data, int bits);
-/// As above of values that fill(begin, end) writes, piece by piece, each just before it is transformed and while
-/// it is in cache. Pieces are filled on several threads, cut at nothing but multiples of 2^17.
+/// As above of values that fill(begin, end) writes, piece by piece, each just before it is transformed and
+/// while it is in cache. Pieces are filled on several threads, cut at nothing but multiples of 2^17.
 void hadamard(float* data, int bits, const std::function<void(int64_t begin, int64_t end)>& fill);
 
 /// How often a transform of 2^bits values reads and writes its data as a whole: each of its passes keeps to
