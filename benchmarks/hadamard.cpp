@@ -96,7 +96,7 @@ void fastfood_map(int bits, int64_t d) {
 }  // namespace
 
 int main() {
-  fmt::print("{} threads\n", at::get_num_threads());
+  fmt::print("{}, {} threads\n", graft::ops::hadamard_instruction_set(), at::get_num_threads());
   for (const int bits : {10, 16, 22}) against_plain_loop(bits);
   for (const int bits : {24, 26, 27}) against_memory(bits);
   for (const int bits : {20, 25}) fastfood_map(bits, 1000);

@@ -72,8 +72,10 @@ void normals(const Fastfood& map, int64_t begin, int64_t end, float* out) {
 }
 
 const FastfoodBlocks& blocks_here() {
-  static const FastfoodBlocks* fast = fastfood_avx512();
-  return fast ? *fast : kFastfood;
+  static const FastfoodBlocks& fast = fastfood_avx512() ? *fastfood_avx512()
+                                      : fastfood_avx2() ? *fastfood_avx2()
+                                                        : kFastfood;
+  return fast;
 }
 
 int bits_for(int64_t d) { return static_cast<int>(std::bit_width(static_cast<uint64_t>(d - 1))); }
@@ -97,8 +99,10 @@ struct Chunks {
 };
 Chunks chunks_of(const Fastfood& map, int table_bits) {
   // Each chunk has a table of its own when collecting: 2^24 values for all of them together.
+  // No more than a quarter of the map's values either, but for four.
   const int64_t most = std::clamp<int64_t>(int64_t{1} << 24 >> table_bits, 4, 64);
-  const int64_t count = std::clamp<int64_t>(map.size() >> 12, 1, most);
+  const int64_t least = std::clamp<int64_t>(map.size() >> 12, 1, 4);
+  const int64_t count = std::clamp<int64_t>(map.size() >> std::max(12, table_bits + 2), least, most);
   return {count, map.size() / count};
 }
 
@@ -187,11 +191,8 @@ void fastfood(const Fastfood& map, const Tensor& x, Tensor& out) {
   const auto mask = static_cast<uint32_t>(table.numel() - 1);
   const auto* const from = table.const_data_ptr<float>();
   auto* const to = out.mutable_data_ptr<float>();
-  const Chunks chunks = chunks_of(map, 0);
-  at::parallel_for(0, chunks.count, 1, [&](int64_t begin, int64_t end) {
-    blocks_here().spread(map, order, from, mask, begin * chunks.length, end * chunks.length, to);
-  });
-  hadamard(to, map.bits);
+  hadamard(to, map.bits,
+           [&](int64_t begin, int64_t end) { blocks_here().spread(map, order, from, mask, begin, end, to); });
 }
 
 Tensor fastfood_transposed(const Fastfood& map, Tensor& g, int64_t d) {

@@ -21,7 +21,8 @@ struct FastfoodBlocks {
 };
 
 extern const FastfoodBlocks kFastfood;  // any processor
-/// nullptr where the processor or the compiler has no AVX-512.
+/// nullptr where the processor or the compiler does not have them.
+const FastfoodBlocks* fastfood_avx2();
 const FastfoodBlocks* fastfood_avx512();
 
 /// Which words of Philox are whose: the third word of the counter.

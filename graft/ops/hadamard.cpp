@@ -15,10 +15,11 @@
 
 namespace graft::ops {
 
-const HadamardBlocks<float> kHadamardFloat = {hadamard_of_any::Kernel<hadamard_of_any::Float<16>>::block,
+const HadamardBlocks<float> kHadamardFloat = {"portable",
+                                              hadamard_of_any::Kernel<hadamard_of_any::Float<16>>::block,
                                               hadamard_of_any::Kernel<hadamard_of_any::Float<16>>::columns};
 const HadamardBlocks<double> kHadamardDouble = {
-    hadamard_of_any::Kernel<hadamard_of_any::Double<16>>::block,
+    "portable", hadamard_of_any::Kernel<hadamard_of_any::Double<16>>::block,
     hadamard_of_any::Kernel<hadamard_of_any::Double<16>>::columns};
 
 namespace {
@@ -33,8 +34,10 @@ const HadamardBlocks<T>& blocks_here() {
   if constexpr (sizeof(T) == 8) {
     return kHadamardDouble;
   } else {
-    static const HadamardBlocks<float>* fast = hadamard_avx512();
-    return fast ? *fast : kHadamardFloat;
+    static const HadamardBlocks<float>& fast = hadamard_avx512() ? *hadamard_avx512()
+                                               : hadamard_avx2() ? *hadamard_avx2()
+                                                                 : kHadamardFloat;
+    return fast;
   }
 }
 
@@ -56,15 +59,23 @@ void upper_levels(T* data, int64_t rows, int bits, const HadamardBlocks<T>& bloc
   });
 }
 
-template <class T>
-void transform(T* data, int64_t rows, int bits, const HadamardBlocks<T>& blocks) {
+template <class T, class Fill>
+void transform(T* data, int64_t rows, int bits, const HadamardBlocks<T>& blocks, const Fill& fill) {
   const int low = std::min(bits, kBlockBits<T>);
   const int64_t size = int64_t{1} << low, count = rows << (bits - low);
   const int64_t grain = std::max<int64_t>(1, (int64_t{1} << 14) >> low);
   at::parallel_for(0, count, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) blocks.block(data + i * size, low);
+    for (int64_t i = begin; i < end; ++i) {
+      fill(i * size, (i + 1) * size);
+      blocks.block(data + i * size, low);
+    }
   });
   if (bits > low) upper_levels(data, rows, bits, blocks);
+}
+
+template <class T>
+void transform(T* data, int64_t rows, int bits) {
+  transform(data, rows, bits, blocks_here<T>(), [](int64_t, int64_t) {});
 }
 
 int checked_bits(const Tensor& x) {
@@ -86,13 +97,17 @@ void hadamard_(Tensor& x) {
                         c10::toString(x.scalar_type()));
   const int64_t rows = x.numel() >> bits;
   if (x.scalar_type() == at::kFloat) {
-    transform(x.mutable_data_ptr<float>(), rows, bits, blocks_here<float>());
+    transform(x.mutable_data_ptr<float>(), rows, bits);
   } else {
-    transform(x.mutable_data_ptr<double>(), rows, bits, blocks_here<double>());
+    transform(x.mutable_data_ptr<double>(), rows, bits);
   }
 }
 
-void hadamard(float* data, int bits) { transform(data, 1, bits, blocks_here<float>()); }
+void hadamard(float* data, int bits) { transform(data, 1, bits); }
+
+void hadamard(float* data, int bits, const std::function<void(int64_t, int64_t)>& fill) {
+  transform(data, 1, bits, blocks_here<float>(), fill);
+}
 
 Tensor hadamard_plain(const Tensor& x) {
   const int bits = checked_bits(x);
@@ -105,6 +120,8 @@ Tensor hadamard_plain(const Tensor& x) {
   }
   return y.view(x.sizes());
 }
+
+const char* hadamard_instruction_set() { return blocks_here<float>().name; }
 
 int hadamard_passes(int bits) { return bits <= kBlockBits<float> ? 1 : 2; }
 

@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 
 namespace graft::ops {
 
@@ -20,9 +21,14 @@ Tensor hadamard_plain(const Tensor& x);
 
 /// As hadamard_, of the 2^bits floats at `data`.
 void hadamard(float* data, int bits);
+/// As above of values that fill(begin, end) writes, piece by piece, each just before it is transformed and
+/// while it is in cache. Pieces are filled on several threads, cut at nothing but multiples of 2^17.
+void hadamard(float* data, int bits, const std::function<void(int64_t begin, int64_t end)>& fill);
 
 /// How often a transform of 2^bits values reads and writes its data as a whole: each of its passes keeps to
 /// blocks that stay in a core's second-level cache.
 int hadamard_passes(int bits);
+/// What this processor's transforms of float32 are made of: "AVX-512", "AVX2" or "portable".
+const char* hadamard_instruction_set();
 
 }  // namespace graft::ops

@@ -10,7 +10,7 @@ namespace graft::ops {
 
 const HadamardBlocks<float>* hadamard_avx512() {
   using Kernel = hadamard_of_avx512::Kernel<hadamard_of_avx512::Float<64>>;
-  static constexpr HadamardBlocks<float> kBlocks = {Kernel::block, Kernel::columns};
+  static constexpr HadamardBlocks<float> kBlocks = {"AVX-512", Kernel::block, Kernel::columns};
   return __builtin_cpu_supports("avx512f") ? &kBlocks : nullptr;
 }
 

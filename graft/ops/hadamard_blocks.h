@@ -9,6 +9,7 @@ inline constexpr int64_t kColumnPadding = 16;
 /// Works on data that stays in one core's cache.
 template <class T>
 struct HadamardBlocks {
+  const char* name;  // of the instruction set
   /// All levels of 2^bits values that lie together.
   void (*block)(T* data, int bits);
   /// All levels over 2^bits rows of `width` values (a multiple of 16), `stride` apart; bits ≤ 12. `buffer`
@@ -18,7 +19,8 @@ struct HadamardBlocks {
 
 extern const HadamardBlocks<float> kHadamardFloat;    // any processor
 extern const HadamardBlocks<double> kHadamardDouble;  // any processor
-/// nullptr where the processor or the compiler has no AVX-512.
+/// nullptr where the processor or the compiler does not have them.
+const HadamardBlocks<float>* hadamard_avx2();
 const HadamardBlocks<float>* hadamard_avx512();
 
 }  // namespace graft::ops

@@ -8,17 +8,17 @@ namespace graft::ops::GRAFT_HADAMARD_NAMESPACE {
 
 #define GRAFT_INLINE inline __attribute__((always_inline))
 
-template <int kBytes>
+template <int kVectorBytes>
 struct Float {
   using Value = float;
-  typedef float Vector __attribute__((vector_size(kBytes), may_alias, aligned(4)));
-  static constexpr int kLanes = kBytes / 4;
+  typedef float Vector __attribute__((vector_size(kVectorBytes), may_alias, aligned(4)));
+  static constexpr int kBytes = kVectorBytes, kLanes = kBytes / 4;
 };
-template <int kBytes>
+template <int kVectorBytes>
 struct Double {
   using Value = double;
-  typedef double Vector __attribute__((vector_size(kBytes), may_alias, aligned(8)));
-  static constexpr int kLanes = kBytes / 8;
+  typedef double Vector __attribute__((vector_size(kVectorBytes), may_alias, aligned(8)));
+  static constexpr int kBytes = kVectorBytes, kLanes = kBytes / 8;
 };
 
 template <int... kIndex>
@@ -37,7 +37,8 @@ struct Kernel {
   using T = typename P::Value;
   using V = typename P::Vector;
   static constexpr int kLanes = P::kLanes, kLaneBits = log2_of(kLanes);
-  static constexpr int kRadixBits = 4, kRadix = 1 << kRadixBits;
+  // As many vectors as half of the registers: 32 of AVX-512, 16 of all others.
+  static constexpr int kRadixBits = P::kBytes == 64 ? 4 : 3, kRadix = 1 << kRadixBits;
   static constexpr int kFirstBits = kLaneBits + kRadixBits;  // done in registers with one load and one store
   static constexpr int kInnerBits = sizeof(T) == 4 ? 12 : 11;  // half of a first-level cache of 32 KiB
   static constexpr int64_t kLineBytes = 64;
@@ -79,6 +80,11 @@ struct Kernel {
 
   /// The first kFirstBits levels of 2^kFirstBits values.
   static GRAFT_INLINE void first_levels(T* p) {
+    if constexpr (P::kBytes == 32) {
+      // The next inner block comes from memory while this one's other levels are computed.
+      for (int64_t i = 0; i < kRadix * kLanes; i += kLineBytes / int64_t{sizeof(T)})
+        __builtin_prefetch(p + (int64_t{1} << kInnerBits) + i, 0, 2);
+    }
     V v[kRadix];
 #pragma GCC unroll 16
     for (int i = 0; i < kRadix; ++i) {
@@ -111,7 +117,7 @@ struct Kernel {
       case 3:
         return rows<3>(from, from_stride, to, to_stride, width);
       default:
-        return rows<4>(from, from_stride, to, to_stride, width);
+        return rows<kRadixBits>(from, from_stride, to, to_stride, width);
     }
   }
 

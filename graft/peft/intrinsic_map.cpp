@@ -9,6 +9,7 @@
 
 #include "graft/base/error.h"
 #include "graft/base/random.h"
+#include "graft/ops/parallel.h"
 
 namespace graft {
 namespace {
@@ -19,6 +20,9 @@ int bits_for(int64_t values) { return static_cast<int>(std::bit_width(static_cas
 
 /// The fast forms compute in float32; float64 goes through the plain ones.
 bool fast(const Tensor& x) { return x.scalar_type() == at::kFloat && x.device().is_cpu(); }
+
+/// Maps up to this size are computed one a thread, larger ones by all threads together.
+constexpr int kSmallBits = 17;
 
 }  // namespace
 
@@ -75,8 +79,24 @@ void IntrinsicMap::make_dense(Block& block) const {
 }
 
 Tensor IntrinsicMap::workspace(int64_t size) const {
+  if (at::in_parallel_region()) return at::empty({size}, at::kFloat);
   if (!workspace_.defined()) workspace_ = at::empty({largest_}, at::kFloat);
   return workspace_.narrow(0, 0, size);
+}
+
+void IntrinsicMap::each_block(const std::function<void(size_t)>& work) const {
+  std::vector<size_t> small;
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    if (!blocks_[i].dense.defined() && blocks_[i].fastfood.bits <= kSmallBits) {
+      small.push_back(i);
+    } else {
+      work(i);
+    }
+  }
+  ops::each_piece(static_cast<int64_t>(small.size()), [&](int64_t i, int64_t) {
+    const at::NoGradGuard no_grad;
+    work(small[static_cast<size_t>(i)]);
+  });
 }
 
 Tensor IntrinsicMap::forward(const Block& block, const Tensor& theta) const {
@@ -88,15 +108,19 @@ Tensor IntrinsicMap::forward(const Block& block, const Tensor& theta) const {
   return out;
 }
 
-Tensor IntrinsicMap::backward(const Block& block, std::vector<Tensor>& gradients) const {
-  const at::TensorOptions options = gradients[block.first].options();
-  const bool plain = block.dense.defined() || !fast(gradients[block.first]);
+Tensor IntrinsicMap::backward(const Block& block, std::vector<Tensor>& gradients,
+                              const at::TensorOptions& options) const {
+  const bool plain = block.dense.defined() || options.dtype() != at::kFloat;
   const int64_t size = block.dense.defined() ? block.dimension : block.fastfood.size();
   Tensor g = plain ? at::empty({size}, options) : workspace(size);
   int64_t begin = 0;
   for (size_t i = block.first; i < block.first + block.count; ++i) {
     Tensor part = g.narrow(0, begin, tensors_[i].numel);
-    part.copy_(gradients[i].reshape({-1}));
+    if (gradients[i].defined()) {
+      part.copy_(gradients[i].reshape({-1}));
+    } else {
+      part.zero_();
+    }
     gradients[i].reset();  // its memory is free from here on
     begin += tensors_[i].numel;
   }
@@ -114,13 +138,15 @@ class IntrinsicFunction : public torch::autograd::Function<IntrinsicFunction> {
                            const Tensor& lambda, const IntrinsicMap* map, const std::vector<Tensor>* bases) {
     context->save_for_backward({theta, lambda});
     context->saved_data["map"] = reinterpret_cast<int64_t>(map);
-    return moved(*map, *bases, theta, lambda);
+    context->set_materialize_grads(false);
+    return moved(*map, *bases, theta.detach(), lambda.detach());
   }
 
   static Variables moved(const IntrinsicMap& map, const std::vector<Tensor>& bases, const Tensor& theta,
                          const Tensor& lambda) {
-    Variables out;
-    for (const IntrinsicMap::Block& block : map.blocks_) {
+    Variables out(map.tensors_.size());
+    map.each_block([&](size_t index) {
+      const IntrinsicMap::Block& block = map.blocks_[index];
       const Tensor values = map.forward(block, theta);
       int64_t begin = 0;
       for (size_t i = block.first; i < block.first + block.count; ++i) {
@@ -128,28 +154,35 @@ class IntrinsicFunction : public torch::autograd::Function<IntrinsicFunction> {
         const Tensor part = values.narrow(0, begin, tensor.numel).view(tensor.shape);
         const double times =
             block.scale * (lambda.numel() ? lambda[static_cast<int64_t>(i)].item<double>() : 1);
-        out.push_back(at::add(bases[i].to(theta.scalar_type()), part, times));
+        out[i] = at::add(bases[i].to(theta.scalar_type()), part, times);
         begin += tensor.numel;
       }
-    }
+    });
     return out;
   }
 
   static Variables backward(torch::autograd::AutogradContext* context, Variables& gradients) {
     const Variables saved = context->get_saved_variables();
-    const Tensor &theta = saved[0], &lambda = saved[1];
+    const Tensor theta = saved[0].detach(), lambda = saved[1].detach();
     const auto& map = *reinterpret_cast<const IntrinsicMap*>(context->saved_data["map"].toInt());
+    std::vector<Tensor> sums(map.blocks_.size());
+    map.each_block([&](size_t index) {
+      const IntrinsicMap::Block& block = map.blocks_[index];
+      const auto first = gradients.begin() + static_cast<int64_t>(block.first);
+      const bool none = std::none_of(first, first + static_cast<int64_t>(block.count),
+                                     [](const Tensor& g) { return g.defined(); });
+      if (!none) sums[index] = map.backward(block, gradients, theta.options());
+    });
     Tensor of_theta = at::zeros_like(theta), of_lambda = at::zeros_like(lambda);
-    for (const IntrinsicMap::Block& block : map.blocks_) {
-      for (size_t i = block.first; i < block.first + block.count; ++i) {
-        if (!gradients[i].defined()) gradients[i] = at::zeros(map.tensors_[i].shape, theta.options());
-      }
-      Tensor sum = map.backward(block, gradients);
+    for (size_t index = 0; index < sums.size(); ++index) {
+      const IntrinsicMap::Block& block = map.blocks_[index];
+      Tensor& sum = sums[index];
+      if (!sum.defined()) continue;
       if (lambda.numel()) {
-        const auto index = static_cast<int64_t>(block.first);
+        const auto tensor = static_cast<int64_t>(block.first);
         // P θ · g = θ · Pᵀ g: λ's gradient costs no transform of its own.
-        of_lambda[index] = theta.narrow(0, 0, block.used).dot(sum);
-        sum = sum * lambda[index];
+        of_lambda[tensor] = theta.narrow(0, 0, block.used).dot(sum);
+        sum = sum * lambda[tensor];
       }
       of_theta.narrow(0, 0, block.used).add_(sum, block.gradient);
     }

@@ -3,6 +3,7 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -59,8 +60,11 @@ class IntrinsicMap {
   void make_dense(Block& block) const;
   /// P θ [2^bits or dimension] without λ; valid until the next call.
   Tensor forward(const Block& block, const Tensor& theta) const;
-  /// Pᵀ g [used], without λ; takes the gradients of the block's tensors away.
-  Tensor backward(const Block& block, std::vector<Tensor>& gradients) const;
+  /// Pᵀ g [used], without λ, of the type that `options` say; takes the gradients of the block's tensors away
+  /// (undefined: zeros).
+  Tensor backward(const Block& block, std::vector<Tensor>& gradients, const at::TensorOptions& options) const;
+  /// Calls work(block's index): of small maps several at a time.
+  void each_block(const std::function<void(size_t)>& work) const;
   Tensor workspace(int64_t size) const;
 
   std::vector<MappedTensor> tensors_;

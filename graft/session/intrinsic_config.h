@@ -31,7 +31,8 @@ struct IntrinsicSearchConfig {
     visit("share", self.share, "the share of full fine-tuning's score that is to be reached",
           between(0.0, 1.0));
     visit("learning_rates", self.learning_rates,
-          "step sizes at d = 1000, tried in order until one reaches the score");
+          "did's step sizes at d = 1000, tried in order until one reaches the score; said's are divided by "
+          "the root of the number of tensors, all of which its numbers move");
     visit("learning_rate_power", self.learning_rate_power, "step sizes count (1000 / d) to this power");
     visit("full_score", self.full_score, "full fine-tuning's score; null: it is trained first");
     visit("full", self.full, "keys of `train` that are other for full fine-tuning");
