@@ -12,11 +12,16 @@ struct IntrinsicSearchConfig {
   std::vector<std::string> methods{"said", "did"};
   int64_t smallest = 10, largest = 10000, points_per_decade = 3, refine = 3, seeds = 3;
   double share = 0.9, learning_rate_power = 0.5;
-  std::vector<double> learning_rates{1e-2};
+  std::vector<double> learning_rates{1e-2}, said_learning_rates{};
   std::optional<double> full_score{};
   Json full = Json::object();
   Json method = Json::object();
   std::string name{};
+
+  /// What is tried for a method.
+  const std::vector<double>& rates_of(const std::string& chosen) const {
+    return chosen == "said" && !said_learning_rates.empty() ? said_learning_rates : learning_rates;
+  }
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
@@ -31,8 +36,9 @@ struct IntrinsicSearchConfig {
     visit("share", self.share, "the share of full fine-tuning's score that is to be reached",
           between(0.0, 1.0));
     visit("learning_rates", self.learning_rates,
-          "did's step sizes at d = 1000, tried in order until one reaches the score; said's are divided by "
-          "the root of the number of tensors, all of which its numbers move");
+          "step sizes at d = 1000, tried in order until one reaches the score");
+    visit("said_learning_rates", self.said_learning_rates,
+          "said's, which want to be smaller: its numbers move every tensor; empty: learning_rates");
     visit("learning_rate_power", self.learning_rate_power, "step sizes count (1000 / d) to this power");
     visit("full_score", self.full_score, "full fine-tuning's score; null: it is trained first");
     visit("full", self.full, "keys of `train` that are other for full fine-tuning");

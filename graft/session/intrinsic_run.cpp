@@ -58,12 +58,9 @@ class IntrinsicRun {
     try {
       find_full_score();
       for (const std::string& method : search_.methods) {
-        const double factor = step_factor(method);
         result_.d90[method] =
-            find_smallest_dimension(method, least(method), train_.seed, search_, [&](IntrinsicTrial wanted) {
-              wanted.learning_rate *= factor;
-              return trial(wanted);
-            });
+            find_smallest_dimension(method, least(method), train_.seed, search_,
+                                    [&](const IntrinsicTrial& wanted) { return trial(wanted); });
       }
     } catch (const Interrupted&) {
       const std::string text =
@@ -131,29 +128,12 @@ class IntrinsicRun {
     return config;
   }
 
-  /// How many tensors θ moves, and whether each has a map of its own.
-  struct Moved {
-    int64_t tensors = 0;
-    bool reference = false;
-  };
-  Moved moved() const {
-    const Adapter probe = tuning_method("did").create(method_config("did", 1), experiment_.model(), 0);
-    return {probe.config["tensors"].get<int64_t>(), probe.config.value("gradient", "") == "reference"};
-  }
-
   /// said spends one number a tensor on its factors.
   int64_t least(const std::string& method) const {
     if (method == "did") return 1;
-    const Moved all = moved();
-    return all.tensors + (all.reference ? 2 : 1);
-  }
-
-  /// Where each tensor has a map of its own, one θ moves all of them: a step of equal length then goes √m
-  /// times as far, for m tensors.
-  double step_factor(const std::string& method) const {
-    const Moved all = moved();
-    const bool each = method == "said" || all.reference;
-    return each ? 1 / std::sqrt(static_cast<double>(all.tensors)) : 1;
+    const Adapter probe = tuning_method("did").create(method_config("did", 1), experiment_.model(), 0);
+    const bool reference = probe.config.value("gradient", "") == "reference";
+    return probe.config["tensors"].get<int64_t>() + (reference ? 2 : 1);
   }
 
   IntrinsicTrial trial(const IntrinsicTrial& wanted) {

@@ -45,7 +45,7 @@ class Search {
   }
 
   bool reached(int64_t d, int64_t seed) {
-    for (const double rate : config_.learning_rates) {
+    for (const double rate : config_.rates_of(method_)) {
       const double scaled = rate * std::pow(1000.0 / static_cast<double>(d), config_.learning_rate_power);
       IntrinsicTrial wanted;
       wanted.method = method_;

@@ -95,6 +95,21 @@ TEST(IntrinsicSearch, TriesLearningRatesInTurnScaledByDimension) {
   EXPECT_DOUBLE_EQ(rates[1], 0.06);
 }
 
+TEST(IntrinsicSearch, SaidsLearningRatesAreItsOwnWhereGiven) {
+  std::vector<double> rates;
+  const RunTrial run = [&](const IntrinsicTrial& wanted) {
+    rates.push_back(wanted.learning_rate);
+    return wanted;
+  };
+  IntrinsicSearchConfig config{
+      .smallest = 1000, .largest = 1000, .seeds = 1, .learning_rates = {0.1}, .said_learning_rates = {0.01}};
+  find_smallest_dimension("said", 1, 1, config, run);
+  find_smallest_dimension("did", 1, 1, config, run);
+  config.said_learning_rates = {};
+  find_smallest_dimension("said", 1, 1, config, run);
+  EXPECT_EQ(rates, (std::vector<double>{0.01, 0.1, 0.1}));
+}
+
 TEST(IntrinsicSearch, RefusesAGridBelowWhatAMethodNeeds) {
   Fake fake;
   EXPECT_THROW(find_smallest_dimension("said", 200, 1, {.largest = 100}, fake.run()), UsageError);
