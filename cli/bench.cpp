@@ -1,4 +1,4 @@
-// graft bench: the machine's limits, and how near training comes to them.
+// graft bench: the machine's limits, and how near training and generation come to them.
 #include "cli/command.h"
 #include "graft/session/bench_run.h"
 
@@ -9,8 +9,9 @@ Run define_bench(CLI::App& app, const Globals& globals) {
   std::string names;
   for (const std::string& name : bench_works()) names += (names.empty() ? "" : ", ") + name;
   app.add_option("work", options->works,
-                 "shapes to train with random weights: " + names + "; none: the limits alone");
-  app.add_option("--dtype", options->dtype, "type of the frozen base: float32 or bfloat16");
+                 "shapes with random weights, to train or to generate text with: " + names +
+                     "; generate: all large ones; none: the limits alone");
+  app.add_option("--dtype", options->dtype, "type of the frozen base: float32, bfloat16 or int8");
   app.add_option("--steps", options->steps, "measured steps a work")->check(CLI::Range(1, 1000));
   app.add_option("--threads", options->threads, "threads; 0: one a core")->check(CLI::Range(0, 1024));
   return [options, &globals] {

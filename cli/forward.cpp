@@ -26,7 +26,7 @@ int run(const ForwardArguments& options, const Globals& globals) {
   opening.merged = options.merged;
   opening.drop_adapters = options.drop_adapters;
   for (const std::string& adapter : options.adapters) opening.adapters.push_back(adapter_choice(adapter));
-  opening.load.dtype = dtype_of(options.dtype);
+  set_dtype(opening.load, options.dtype);
   if (!options.head.empty()) opening.load.head = head_kind(options.head);
   const Session session = Session::open(opening);
   const at::NoGradGuard no_grad;
@@ -67,7 +67,9 @@ Run define_forward(CLI::App& app, const Globals& globals) {
   app.add_flag("--merged", options->merged, "merge the adapter into the weights first");
   app.add_flag("--hidden-states", options->hidden_states, "write hidden_states.0 … too");
   app.add_option("--head", options->head, "the head, where a checkpoint has none or several");
-  app.add_option("--dtype", options->dtype, "float32 or bfloat16")->capture_default_str();
+  app.add_option("--dtype", options->dtype,
+                 "float32, bfloat16, or int8: frozen linear maps multiply in 8 bits, the rest is bfloat16")
+      ->capture_default_str();
   app.add_option("--threads", options->threads, "threads; 0: one a core")->capture_default_str();
   return [options, &globals] { return run(*options, globals); };
 }

@@ -200,7 +200,7 @@ int run(const GenerateOptions& options, const Globals& globals) {
   SessionOptions opening{
       .model = options.model, .merged = options.merged, .drop_adapters = options.drop_adapters};
   for (const std::string& adapter : options.adapters) opening.adapters.push_back(adapter_choice(adapter));
-  opening.load.dtype = dtype_of(options.dtype);
+  set_dtype(opening.load, options.dtype);
   opening.load.head = text_head(options.model);
   const Session session = Session::open(opening);
   GenerateOptions effective = options;
@@ -250,7 +250,9 @@ Run define_generate(CLI::App& app, const Globals& globals) {
   app.add_option("--stop", options->generate.stop, "text that ends an answer; may be given several times");
   app.add_option("--batch-size", options->generate.batch_size, "prompts worked on together")
       ->capture_default_str();
-  app.add_option("--dtype", options->dtype, "float32 or bfloat16")->capture_default_str();
+  app.add_option("--dtype", options->dtype,
+                 "float32, bfloat16, or int8: frozen linear maps multiply in 8 bits, the rest is bfloat16")
+      ->capture_default_str();
   app.add_option("--threads", options->threads, "threads; 0: one a core")->capture_default_str();
   app.add_flag("--stream,!--no-stream", options->stream, "hand out text as it comes");
   for (const char* several : {"--adapter", "--prompt", "--stop"}) {

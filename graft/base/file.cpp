@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "graft/base/error.h"
+#include "graft/base/mapped_pages.h"
 
 namespace graft {
 namespace {
@@ -113,8 +114,12 @@ AtomicFile::~AtomicFile() {
 
 void AtomicFile::write(std::string_view bytes) { write(bytes.data(), bytes.size()); }
 
+/// Writings from here on are sent on to the disk at once: the sync at the end would wait for all of them.
+constexpr size_t kLargeWriting = size_t{1} << 20;
+
 void AtomicFile::write(const void* data, size_t bytes) {
   const char* from = static_cast<const char*>(data);
+  const bool large = bytes >= kLargeWriting;
   while (bytes > 0) {
     const ssize_t done = ::write(file_, from, bytes);
     if (done < 0 && errno == EINTR) continue;
@@ -122,6 +127,8 @@ void AtomicFile::write(const void* data, size_t bytes) {
     from += done;
     bytes -= static_cast<size_t>(done);
   }
+  // A hint: what comes of it is seen at the sync.
+  if (large && !temporary_.empty()) ::sync_file_range(file_, 0, 0, SYNC_FILE_RANGE_WRITE);
 }
 
 void AtomicFile::commit() {
@@ -154,11 +161,14 @@ std::shared_ptr<const MappedFile> MappedFile::open(const fs::path& path) {
     fail(path, "cannot be mapped", errno);
   }
   mapped->data_ = static_cast<const std::byte*>(address);
+  note_mapping(mapped->data_, mapped->size_);
   return mapped;
 }
 
 MappedFile::~MappedFile() {
-  if (data_) ::munmap(const_cast<std::byte*>(data_), size_);
+  if (!data_) return;
+  forget_mapping(data_);
+  ::munmap(const_cast<std::byte*>(data_), size_);
 }
 
 AtomicFolder::AtomicFolder(const fs::path& target) : target_(target) {

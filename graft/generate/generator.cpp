@@ -53,6 +53,25 @@ struct Generator::Caches {
     own.select(sequences);
     cross.select(sequences);
   }
+  void add(const Caches& others) {
+    own.add(others.own);
+    cross.add(others.cross);
+  }
+};
+
+/// The sequences that are worked on together.
+struct Generator::Active {
+  std::vector<Answer*> answers;
+  Caches caches;
+  void add(Active others) {
+    if (others.answers.empty()) return;
+    if (answers.empty()) {
+      *this = std::move(others);
+      return;
+    }
+    caches.add(others.caches);
+    answers.insert(answers.end(), others.answers.begin(), others.answers.end());
+  }
 };
 
 Generator::Generator(Model& model, const Adapter* adapter, const Tokenizer* tokenizer)
@@ -85,19 +104,19 @@ std::vector<Generated> Generator::run(const std::vector<std::vector<int64_t>>& p
   const at::NoGradGuard no_grad;
   for (size_t i = 0; i < prompts.size(); ++i) check(prompts[i], i);
   if (!tokenizer_ && !config.stop.empty()) throw UsageError("generate", "stop strings without a tokenizer");
-  const auto group = static_cast<size_t>(std::max<int64_t>(1, config.batch_size));
+  std::vector<Answer> answers;
+  for (size_t i = 0; i < prompts.size(); ++i) answers.push_back(begin(prompts[i], i, config));
+  if (config.max_new_tokens <= 0) {
+    for (Answer& answer : answers) answer.finish = Finish::length;
+  } else {
+    work(answers, config, events);
+  }
   std::vector<Generated> out;
-  for (size_t begin = 0; begin < prompts.size(); begin += group) {
-    std::vector<Answer> answers;
-    for (size_t i = begin; i < std::min(begin + group, prompts.size()); ++i)
-      answers.push_back(this->begin(prompts[i], i, config));
-    run_group(answers, config, events);
-    for (const Answer& answer : answers) {
-      out.push_back(
-          {{answer.seen.begin() + static_cast<std::ptrdiff_t>(answer.prompt_length), answer.seen.end()},
-           answer.output.text(),
-           answer.finish});
-    }
+  for (const Answer& answer : answers) {
+    out.push_back(
+        {{answer.seen.begin() + static_cast<std::ptrdiff_t>(answer.prompt_length), answer.seen.end()},
+         answer.output.text(),
+         answer.finish});
   }
   return out;
 }
@@ -125,37 +144,49 @@ Generator::Answer Generator::begin(const std::vector<int64_t>& prompt, size_t in
   return answer;
 }
 
-void Generator::run_group(std::vector<Answer>& answers, const GenerateConfig& config,
-                          const GenerateEvents& events) const {
-  if (config.max_new_tokens <= 0) {
-    for (Answer& answer : answers) answer.finish = Finish::length;
-    return;
-  }
-  int64_t longest = 0;
-  for (const Answer& answer : answers)
-    longest = std::max(longest, static_cast<int64_t>(answer.prompt_length));
-  Caches caches(model_.info(), static_cast<int64_t>(answers.size()),
-                longest + std::min<int64_t>(config.max_new_tokens, 64));
-  std::vector<Answer*> active;
-  for (Answer& answer : answers) active.push_back(&answer);
-  for (bool first = true; !active.empty() && !(events.stop && events.stop()); first = false) {
-    const Tensor logits = pass(active, first, caches);
-    const auto vocabulary = static_cast<size_t>(logits.size(1));
-    std::vector<Answer*> going_on;
-    std::vector<int64_t> kept;
-    for (size_t b = 0; b < active.size(); ++b) {
-      const std::span<const float> row(logits.const_data_ptr<float>() + b * vocabulary, vocabulary);
-      if (!advance(*active[b], row, config, events)) continue;
-      going_on.push_back(active[b]);
-      kept.push_back(static_cast<int64_t>(b));
+void Generator::work(std::vector<Answer>& answers, const GenerateConfig& config,
+                     const GenerateEvents& events) const {
+  const auto places = static_cast<size_t>(std::max<int64_t>(1, config.batch_size));
+  Active active{{}, Caches(model_.info(), 0, 1)};
+  size_t waiting = 0;
+  while ((waiting < answers.size() || !active.answers.empty()) && !(events.stop && events.stop())) {
+    if (waiting == answers.size() || active.answers.size() == places) {
+      step(active, false, config, events);
+      continue;
     }
-    if (kept.size() < active.size() && !kept.empty()) caches.select(kept);
-    active = std::move(going_on);
+    // Those that come are read in a pass of their own, and then go on beside the others.
+    Active coming{{}, Caches(model_.info(), 0, 1)};
+    int64_t longest = 0;
+    while (waiting < answers.size() && active.answers.size() + coming.answers.size() < places) {
+      coming.answers.push_back(&answers[waiting++]);
+      longest = std::max(longest, static_cast<int64_t>(coming.answers.back()->prompt_length));
+    }
+    coming.caches = Caches(model_.info(), static_cast<int64_t>(coming.answers.size()),
+                           longest + std::min<int64_t>(config.max_new_tokens, 64));
+    step(coming, true, config, events);
+    active.add(std::move(coming));
   }
-  for (Answer* answer : active) {
+  for (Answer* answer : active.answers) {
     const std::string rest = answer->output.finish();
     if (!rest.empty() && events.on_text) events.on_text(answer->index, rest);
   }
+}
+
+/// A token for each; those that end leave.
+void Generator::step(Active& active, bool first, const GenerateConfig& config,
+                     const GenerateEvents& events) const {
+  const Tensor logits = pass(active.answers, first, active.caches);
+  const auto vocabulary = static_cast<size_t>(logits.size(1));
+  std::vector<Answer*> going_on;
+  std::vector<int64_t> kept;
+  for (size_t b = 0; b < active.answers.size(); ++b) {
+    const std::span<const float> row(logits.const_data_ptr<float>() + b * vocabulary, vocabulary);
+    if (!advance(*active.answers[b], row, config, events)) continue;
+    going_on.push_back(active.answers[b]);
+    kept.push_back(static_cast<int64_t>(b));
+  }
+  if (kept.size() < active.answers.size()) active.caches.select(kept);
+  active.answers = std::move(going_on);
 }
 
 /// → logits [B, vocabulary] float32 behind each sequence's last row. The first pass reads all of it, a later

@@ -1,5 +1,6 @@
-// The generation loop: prompts in one packed pass, then a token a sequence a pass over the KV cache. With two
-// stacks the encoder reads the prompts once, and the decoder begins with its start token.
+// The generation loop: prompts in one packed pass, then a token a sequence a pass over the KV cache; a
+// sequence that ends makes place for a prompt that waits. With two stacks the encoder reads the prompts once,
+// and the decoder begins with its start token.
 #pragma once
 #include <functional>
 #include <optional>
@@ -19,7 +20,7 @@ struct GenerateConfig {
   int64_t max_new_tokens = 128;
   std::vector<int64_t> eos{};       // ids that end an answer; each is the answer's last id
   std::vector<std::string> stop{};  // the text ends before the first of these
-  int64_t batch_size = 16;          // prompts worked on together
+  int64_t batch_size = 16;          // prompts worked on together; where one ends, the next one enters
   /// Decode as going on from the prompt (its spaces count), not as a text of its own; what a decoder with an
   /// encoder writes is always one of its own.
   bool continues_prompt = true;
@@ -58,10 +59,11 @@ class Generator {
  private:
   struct Answer;
   struct Caches;
+  struct Active;
   Answer begin(const std::vector<int64_t>& prompt, size_t index, const GenerateConfig& config) const;
   void check(const std::vector<int64_t>& prompt, size_t index) const;
-  void run_group(std::vector<Answer>& answers, const GenerateConfig& config,
-                 const GenerateEvents& events) const;
+  void work(std::vector<Answer>& answers, const GenerateConfig& config, const GenerateEvents& events) const;
+  void step(Active& active, bool first, const GenerateConfig& config, const GenerateEvents& events) const;
   Tensor pass(const std::vector<Answer*>& answers, bool first, Caches& caches) const;
   bool advance(Answer& answer, std::span<const float> logits, const GenerateConfig& config,
                const GenerateEvents& events) const;

@@ -76,6 +76,28 @@ void keep_min_p(std::vector<float>& scores, double p) {
   }
 }
 
+/// Largest logit; not a number where one is not. Many running maxima side by side, as one would wait for
+/// itself.
+float largest(std::span<const float> logits) {
+  constexpr size_t kLanes = 16;
+  float most[kLanes];
+  bool broken = false;
+  std::fill_n(most, kLanes, kOut);
+  const size_t whole = logits.size() / kLanes * kLanes;
+  for (size_t i = 0; i < whole; i += kLanes) {
+    for (size_t k = 0; k < kLanes; ++k) {
+      const float logit = logits[i + k];
+      broken |= logit != logit;
+      most[k] = logit > most[k] ? logit : most[k];
+    }
+  }
+  for (size_t i = whole; i < logits.size(); ++i) {
+    broken |= std::isnan(logits[i]);
+    most[0] = std::max(most[0], logits[i]);
+  }
+  return broken ? std::numeric_limits<float>::quiet_NaN() : *std::max_element(most, most + kLanes);
+}
+
 }  // namespace
 
 Sampler::Sampler(const SamplingConfig& config, int64_t sequence)
@@ -94,11 +116,15 @@ std::vector<float> Sampler::scores(std::span<const float> logits, std::span<cons
 
 int64_t Sampler::next(std::span<const float> logits, std::span<const int64_t> seen) {
   if (logits.empty()) throw InternalError("generate", "no logits: 0, expected the vocabulary's size");
-  if (std::any_of(logits.begin(), logits.end(), [](float l) { return std::isnan(l); })) {
+  const float most = largest(logits);
+  if (std::isnan(most)) {
     throw DataError(
         "generate",
         "logits: not a number, expected numbers; the model's or the adapter's weights are broken");
   }
+  // A copy of a large vocabulary's logits would cost a small model's step some of its time.
+  if (config_.temperature == 0 && config_.repetition_penalty == 1)
+    return std::find(logits.begin(), logits.end(), most) - logits.begin();
   const std::vector<float> scores = this->scores(logits, seen);
   if (config_.temperature == 0) return std::max_element(scores.begin(), scores.end()) - scores.begin();
   const auto [weight, total] = weights(scores);

@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
 #include "graft/base/error.h"
 #include "graft/base/random.h"
 
@@ -79,6 +81,20 @@ void write_labels(Json& config, int64_t labels, const std::vector<std::string>& 
   config.erase("num_labels");
 }
 
+/// Which maps are multiplied in 8 bits. Heads that start anew are small, and trained.
+void use_int8(Model& model) {
+  const std::vector<std::string> heads = model.head_modules();
+  const auto in_head = [&](const std::string& path) {
+    return std::any_of(heads.begin(), heads.end(),
+                       [&](const std::string& name) { return path == name || path.starts_with(name + "."); });
+  };
+  for (const auto& [path, module] : model.named_modules()) {
+    auto* const linear = dynamic_cast<Linear*>(module);
+    if (linear != nullptr && !in_head(path))
+      linear->use_int8({.exact_gradient = linear == model.output_embedding()});
+  }
+}
+
 }  // namespace
 
 Blueprint Blueprint::of(const Json& config, const LoadOptions& options, const std::string& where) {
@@ -110,6 +126,8 @@ std::unique_ptr<Model> Blueprint::build(const LoadOptions& options) const {
   auto model = family->create(config, head, num_labels);
   model->config = config;
   model->dtype = options.dtype;
+  model->int8 = options.int8;
+  if (options.int8) use_int8(*model);
   return model;
 }
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <map>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "graft/base/error.h"
 #include "graft/base/log.h"
@@ -107,6 +108,22 @@ class Placement {
   std::unordered_map<std::string, Tensor> known_;
 };
 
+/// Weights that are only read to be rounded to 8 bits, or as numbers: they stay as they lie in the file, so
+/// that no second copy of them is made. An embedding, or a head with its exact gradient, is of the model's
+/// type.
+std::unordered_set<const Parameter*> kept_as_they_are(Model& model) {
+  std::unordered_set<const Parameter*> kept;
+  for (const auto& [path, module] : model.named_modules()) {
+    const auto* const linear = dynamic_cast<const Linear*>(module);
+    const bool rounded = linear != nullptr && linear->int8() && !linear->int8()->exact_gradient;
+    if (rounded && !linear->weight->transposed) kept.insert(linear->weight.get());
+  }
+  for (const auto& [path, module] : model.named_modules()) {
+    if (const auto* const table = dynamic_cast<const Embedding*>(module)) kept.erase(table->weight.get());
+  }
+  return kept;
+}
+
 Tensor ready(const Tensor& tensor, const Parameter& parameter, at::ScalarType dtype) {
   const Tensor converted = tensor.to(dtype);
   return parameter.transposed ? converted.t().contiguous() : converted;
@@ -132,6 +149,7 @@ class Loader {
         model_(model),
         options_(options),
         slots_(slots_of(model)),
+        kept_(kept_as_they_are(model)),
         where_(checkpoint.folder.string()),
         placement_(family, slots_, checkpoint.tensors, problems_) {}
 
@@ -164,7 +182,9 @@ class Loader {
       problems_.others.push_back(
           fmt::format("{} is of type {}", slot.paths[0], at::toString(found.scalar_type())));
     } else if (fits) {
-      slot.parameter->base = ready(found, *slot.parameter, options_.dtype);
+      const bool known = found.scalar_type() == at::kFloat || found.scalar_type() == at::kBFloat16;
+      const bool kept = known && kept_.contains(slot.parameter.get());
+      slot.parameter->base = ready(found, *slot.parameter, kept ? found.scalar_type() : options_.dtype);
     } else if (of_head && (!found.defined() || options_.num_labels || options_.head)) {
       draw(model_, slot.paths[0], *slot.parameter, options_);
       fresh_.push_back(slot.paths[0]);
@@ -180,6 +200,7 @@ class Loader {
   Model& model_;
   const LoadOptions& options_;
   std::vector<Slot> slots_;
+  std::unordered_set<const Parameter*> kept_;
   std::string where_;
   Problems problems_;
   Placement placement_;

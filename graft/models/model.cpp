@@ -5,6 +5,8 @@
 #include <utility>
 
 #include "graft/base/error.h"
+#include "graft/nn/chunked_sum.h"
+#include "graft/ops/cross_entropy.h"
 
 namespace graft {
 namespace {
@@ -21,6 +23,20 @@ const std::vector<std::pair<HeadKind, std::string>>& head_table() {
       {HeadKind::seq2seq_lm, "seq2seq_lm"},
   };
   return rows;
+}
+
+/// Rows that are read for one product with a large vocabulary's weight: fewer would wait for its memory.
+constexpr int64_t kLeastRows = 192;
+/// Logits of a small vocabulary that are made at once.
+constexpr int64_t kLogitsAtOnce = int64_t{1} << 22;
+
+/// Rows a chunk. A trained map's gradient is as large as its weight, and read and written for each chunk: as
+/// many logits pay for it and are no more memory.
+int64_t chunk_rows(const Model& model, const Linear* map) {
+  const int64_t words = std::max<int64_t>(1, model.info().vocab_size);
+  const int64_t rows = std::max(kLeastRows, kLogitsAtOnce / words);
+  const bool plain = map != nullptr && map->weight->frozen() && !map->hook;
+  return plain ? rows : std::max(rows, model.info().hidden_size);
 }
 
 }  // namespace
@@ -40,6 +56,13 @@ HeadKind head_kind(const std::string& name) {
   }
   throw UsageError("head", "{}, expected one of {}{}", name, fmt::join(names, ", "),
                    did_you_mean(name, names));
+}
+
+Tensor Model::vocabulary_loss(const Tensor& hidden, const Tensor& targets, const Batch& batch) {
+  const auto part = [&](const Tensor& rows, int64_t first) {
+    return ops::cross_entropy(logits(rows, batch), targets.narrow(0, first, rows.size(0)));
+  };
+  return chunked_sum(part, hidden, chunk_rows(*this, output_embedding()));
 }
 
 Model::Init Model::init(const std::string& path, const Parameter& parameter) const {

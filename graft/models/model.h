@@ -54,6 +54,10 @@ class Model : public Module {
   /// The head on hidden rows [N, hidden] → [N, labels or vocabulary]. Sequence heads get one row a sequence
   /// (head_rows). multiple_choice gives [N, 1]. HeadKind::none: InternalError.
   virtual Tensor logits(const Tensor& hidden, const Batch& batch) = 0;
+  /// ops::cross_entropy(logits(hidden, batch), targets) for heads over the vocabulary, some rows at a time:
+  /// the logits of a whole step are never there at once. hidden [N, hidden], targets [N] → scalar, whose
+  /// gradients are made on the way: one backward pass.
+  Tensor vocabulary_loss(const Tensor& hidden, const Tensor& targets, const Batch& batch);
   /// The rows that a sequence head reads: [B] first (BERT) or last (decoders) of each; undefined for heads
   /// that read all.
   virtual Tensor head_rows(const Layout& layout) const = 0;
@@ -77,6 +81,7 @@ class Model : public Module {
   HeadKind head = HeadKind::none;
   int64_t num_labels = 0;
   at::ScalarType dtype = at::kFloat;  // compute type of the frozen base
+  bool int8 = false;                  // frozen linear maps are multiplied in 8 bits
   Json config;                        // what config.json of this model says (with head and labels)
   std::string name_or_path;           // where it came from
   std::vector<std::pair<int64_t, int64_t>> layer_replication;  // that it was loaded with
@@ -84,6 +89,9 @@ class Model : public Module {
 
 struct LoadOptions {
   at::ScalarType dtype = at::kFloat;
+  /// Frozen linear maps multiply in 8 bits (ops::int8_linear), the head over the vocabulary with its exact
+  /// gradient; what is trained anew (head_modules) does not. Everything else is of `dtype`.
+  bool int8 = false;
   std::optional<HeadKind> head{};       // from config.json's architectures where not given
   std::optional<int64_t> num_labels{};  // from config.json where not given
   std::vector<std::string> label_names{};

@@ -64,12 +64,14 @@ Keys locate_keys(const Projections& p, const LayerPass& pass) {
       if (fresh[b]) lengths[b] += prefix.key.size(0);
     }
   }
-  const Layout extended = Layout::of(lengths);
+  const bool longer = !pass.batch.prefix.empty();
+  const Layout extended = longer ? Layout::of(lengths) : Layout{};
+  const Layout& held = longer ? extended : layout;
   if (cache == nullptr) {
-    keys.spans = ops::Spans::of(extended.offsets);
+    keys.spans = ops::Spans::of(held.offsets);
     return keys;
   }
-  cache->append(pass.layer, keys.k, keys.v, extended);
+  cache->append(pass.layer, keys.k, keys.v, held);
   return {cache->keys(pass.layer), cache->values(pass.layer), cache->spans(pass.layer)};
 }
 

@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include "graft/base/mapped_pages.h"
+
 namespace graft {
 
 Linear::Linear(int64_t in, int64_t out, bool with_bias) {
@@ -20,14 +22,36 @@ Tensor Linear::forward(const Tensor& x, RandomStream* dropout) const {
 
 Tensor Linear::apply(const Tensor& x) const {
   const Tensor b = bias ? bias->value().to(x.scalar_type()) : Tensor();
+  if (weight->frozen() && int8_) return apply_int8(x, b);
   if (weight->frozen()) return ops::frozen_linear(x, weight->base, b, packed_);
   return at::linear(x, weight->stand_in.to(x.scalar_type()), b);
+}
+
+Tensor Linear::apply_int8(const Tensor& x, const Tensor& added) const {
+  const Tensor y = ops::int8_linear(x, weight->base, added, *int8_);
+  const bool exact = int8_->exact && int8_->exact->backward.defined();
+  const int layouts = int8_->forward.units.defined() + int8_->backward.units.defined() + exact;
+  // Packing read the whole weight; it is not read again.
+  if (layouts != layouts_) drop_mapped_pages(weight->base.const_data_ptr(), weight->base.nbytes());
+  layouts_ = layouts;
+  return y;
+}
+
+void Linear::use_int8(Int8 form) {
+  int8_ = std::make_unique<ops::PackedInt8>();
+  int8_->exact_gradient = form.exact_gradient;
+}
+
+std::optional<Linear::Int8> Linear::int8() const {
+  if (!int8_) return {};
+  return Int8{int8_->exact_gradient};
 }
 
 void Linear::untie() {
   weight = std::make_shared<Parameter>(*weight);
   replace("weight", weight);
   packed_ = {};
+  if (int8_) use_int8(*int8());
 }
 
 }  // namespace graft

@@ -1,10 +1,12 @@
 // The first place where a method acts: inside a linear map.
 #pragma once
+#include <memory>
 #include <optional>
 
 #include "graft/base/random.h"
 #include "graft/nn/module.h"
 #include "graft/ops/frozen_linear.h"
+#include "graft/ops/int8_linear.h"
 
 namespace graft {
 
@@ -37,6 +39,16 @@ class Linear : public Module {
   /// is one.
   Tensor apply(const Tensor& x) const;
 
+  /// From now on the frozen weight is multiplied in 8 bits, whatever its type. Pages of a file that it lies
+  /// in are given back once it is packed. `exact_gradient` as in ops::PackedInt8: the weight is of x's type
+  /// then.
+  struct Int8 {
+    bool exact_gradient = false;
+  };
+  void use_int8(Int8 form);
+  /// Nothing: multiplies in the weight's own type.
+  std::optional<Int8> int8() const;
+
   /// Gives a tied map a weight of its own, with the same values.
   void untie();
 
@@ -48,7 +60,11 @@ class Linear : public Module {
   std::shared_ptr<LinearHook> hook;
 
  private:
+  Tensor apply_int8(const Tensor& x, const Tensor& added) const;
+
   mutable ops::PackedWeight packed_;
+  std::unique_ptr<ops::PackedInt8> int8_;  // null: not in 8 bits
+  mutable int layouts_ = 0;                // of int8_ that there were after the last pass
 };
 
 }  // namespace graft

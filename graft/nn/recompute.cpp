@@ -1,116 +1,21 @@
 #include "graft/nn/recompute.h"
 
 #include <ATen/ATen.h>
-#include <ATen/SequenceNumber.h>
-#include <torch/csrc/autograd/engine.h>
-#include <torch/csrc/autograd/function.h>
-#include <torch/csrc/autograd/functions/accumulate_grad.h>
 #include <torch/csrc/autograd/functions/utils.h>
 
-#include <algorithm>
 #include <optional>
-#include <unordered_set>
 #include <utility>
 
 #include "graft/base/error.h"
+#include "graft/nn/part_run.h"
 
 namespace graft {
 namespace {
 
-using torch::autograd::AccumulateGrad;
 using torch::autograd::Edge;
 using torch::autograd::edge_list;
 using torch::autograd::Node;
 using torch::autograd::variable_list;
-
-/// Where a part's graph reaches beyond the part: node `from` hands its gradient number `index` to `edge`.
-struct Exit {
-  Node* from = nullptr;
-  size_t index = 0;
-  Edge edge;
-};
-
-/// One run of a part on an x of its own, with its graph.
-struct PartRun {
-  Tensor x, y;
-  std::vector<Exit> exits;  // in the order in which the backward pass comes to them
-
-  static PartRun of(const Part& part, const Tensor& x, RandomStream* dropout) {
-    PartRun run;
-    run.x = x.detach();
-    run.x.set_requires_grad(x.requires_grad());
-    const uint64_t first = at::sequence_number::peek();
-    run.y = part(run.x, dropout);
-    if (run.y.requires_grad()) run.find_exits(first);
-    return run;
-  }
-
- private:
-  /// Nodes of the part are those that are younger than it; the backward pass goes from young to old.
-  void find_exits(uint64_t first) {
-    const auto inside = [first](const Node& node) {
-      return dynamic_cast<const AccumulateGrad*>(&node) == nullptr && node.sequence_nr() >= first;
-    };
-    std::vector<Node*> nodes;
-    std::unordered_set<Node*> seen;
-    const auto visit = [&](Node* node) {
-      if (seen.insert(node).second) nodes.push_back(node);
-    };
-    visit(y.grad_fn().get());
-    for (size_t i = 0; i < nodes.size(); ++i) {
-      for (const Edge& edge : nodes[i]->next_edges()) {
-        if (edge.is_valid() && inside(*edge.function)) visit(edge.function.get());
-      }
-    }
-    std::sort(nodes.begin(), nodes.end(),
-              [](const Node* a, const Node* b) { return a->sequence_nr() > b->sequence_nr(); });
-    for (Node* node : nodes) {
-      const edge_list& edges = node->next_edges();
-      for (size_t i = 0; i < edges.size(); ++i) {
-        if (edges[i].is_valid() && !inside(*edges[i].function)) exits.push_back({node, i, edges[i]});
-      }
-    }
-  }
-};
-
-/// Takes the gradients that a node hands beyond the part, each use's by itself: their sum is made where it is
-/// made without recomputation.
-class TakeGradients : public torch::autograd::FunctionPostHook {
- public:
-  TakeGradients(variable_list& taken, size_t first, std::vector<size_t> indices)
-      : taken_(taken), first_(first), indices_(std::move(indices)) {}
-  variable_list operator()(const variable_list& gradients, const variable_list&) override {
-    variable_list rest = gradients;
-    for (size_t i = 0; i < indices_.size(); ++i)
-      taken_[first_ + i] = std::exchange(rest[indices_[i]], Tensor());
-    return rest;
-  }
-
- private:
-  variable_list& taken_;
-  size_t first_;
-  std::vector<size_t> indices_;
-};
-
-/// Gradients at all exits.
-variable_list gradients_of(const PartRun& run, const Tensor& d_y) {
-  variable_list taken(run.exits.size());
-  edge_list ends;
-  for (size_t i = 0; i < run.exits.size();) {
-    Node* const from = run.exits[i].from;
-    const size_t first = i;
-    std::vector<size_t> indices;
-    for (; i < run.exits.size() && run.exits[i].from == from; ++i) {
-      indices.push_back(run.exits[i].index);
-      const Edge& edge = run.exits[i].edge;
-      if (std::find(ends.begin(), ends.end(), edge) == ends.end()) ends.push_back(edge);
-    }
-    from->add_post_hook(std::make_unique<TakeGradients>(taken, first, std::move(indices)));
-  }
-  torch::autograd::Engine::get_default_engine().execute({torch::autograd::impl::gradient_edge(run.y)}, {d_y},
-                                                        false, false, false, ends);
-  return taken;
-}
 
 class RecomputeNode : public Node {
  public:
@@ -123,12 +28,12 @@ class RecomputeNode : public Node {
     if (!gradients[0].defined()) return out;
     const at::AutoGradMode graph(true);
     RandomStream* const dropout = dropout_ ? &*dropout_ : nullptr;
-    const PartRun run = PartRun::of(part_, x_, dropout);
+    const PartRun run = PartRun::of([&](const Tensor& x) { return part_(x, dropout); }, x_);
     if (run.exits.size() != out.size()) {
       throw InternalError("recompute", "{} places with gradients, {} in the first run", run.exits.size(),
                           out.size());
     }
-    return gradients_of(run, gradients[0]);
+    return run.gradients(gradients[0]);
   }
   void release_variables() override {
     part_ = nullptr;
@@ -157,7 +62,7 @@ Tensor recomputed(const Part& part, const Tensor& x, RandomStream* dropout) {
   Tensor y;
   c10::intrusive_ptr<RecomputeNode> node;
   {
-    const PartRun run = PartRun::of(part, x, dropout);
+    const PartRun run = PartRun::of([&](const Tensor& given) { return part(given, dropout); }, x);
     y = run.y.detach();
     if (run.exits.empty()) return y;
     const Tensor kept = run.x.detach().set_requires_grad(x.requires_grad());

@@ -67,29 +67,25 @@ void compute(Norm& norm) {
   run(norm, []<class T>(const NormRows<T>& t) { kernels<T>().norm_forward(t); });
 }
 
+Norm norm_of(const Tensor& x, const std::optional<Tensor>& residual, const std::optional<Tensor>& weight,
+             const std::optional<Tensor>& bias, double eps, bool centred) {
+  const auto wide = [](const std::optional<Tensor>& w) {
+    return w ? w->detach().to(at::kFloat).contiguous() : Tensor();
+  };
+  Norm norm;
+  norm.x = x.contiguous();
+  if (residual) norm.residual = residual->contiguous();
+  norm.weight = wide(weight), norm.bias = wide(bias);
+  norm.eps = eps, norm.centred = centred;
+  return norm;
+}
+
 class NormOp : public torch::autograd::Function<NormOp> {
  public:
   static variable_list forward(AutogradContext* ctx, const Tensor& x, const std::optional<Tensor>& residual,
                                const std::optional<Tensor>& weight, const std::optional<Tensor>& bias,
                                double eps, bool centred) {
-    const auto wide = [](const std::optional<Tensor>& w) {
-      return w ? w->detach().to(at::kFloat).contiguous() : Tensor();
-    };
-    Norm norm{.x = x.contiguous(),
-              .residual = residual ? residual->contiguous() : Tensor(),
-              .weight = wide(weight),
-              .bias = wide(bias),
-              .eps = eps,
-              .centred = centred,
-              .sum = {},
-              .y = {},
-              .mean = {},
-              .inverse_deviation = {},
-              .d_y = {},
-              .d_sum = {},
-              .d_x = {},
-              .d_weight = {},
-              .d_bias = {}};
+    Norm norm = norm_of(x, residual, weight, bias, eps, centred);
     compute(norm);
     const Tensor& normed = norm.sum.defined() ? norm.sum : norm.x;
     ctx->save_for_backward({normed, norm.weight, norm.mean, norm.inverse_deviation});
@@ -144,6 +140,12 @@ void check(const Tensor& x, const Tensor& other, const char* name) {
 variable_list normed(const Tensor& x, const Tensor& residual, const Tensor& weight, const Tensor& bias,
                      double eps, bool centred) {
   check(x, weight, "weight"), check(x, bias, "bias"), check(x, residual, "residual");
+  if (!wants_gradient(x) && !wants_gradient(residual) && !wants_gradient(weight) && !wants_gradient(bias)) {
+    const at::NoGradGuard no_grad;
+    Norm norm = norm_of(x, maybe(residual), maybe(weight), maybe(bias), eps, centred);
+    compute(norm);
+    return norm.sum.defined() ? variable_list{norm.y, norm.sum} : variable_list{norm.y};
+  }
   return NormOp::apply(x, maybe(residual), maybe(weight), maybe(bias), eps, centred);
 }
 

@@ -4,6 +4,8 @@
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <algorithm>
+
 #include "graft/base/error.h"
 #include "graft/ops/types.h"
 
@@ -53,11 +55,10 @@ void check(const Tensor& x, const Tensor& positions, const RopeTable& table) {
                         fmt::join(x.sizes(), "×"), positions.numel(), table.cos.size(1));
   }
   if (positions.numel() == 0) return;
-  const auto [low, high] = at::aminmax(positions);
-  if (low.item<int64_t>() < 0 || high.item<int64_t>() >= table.cos.size(0)) {
-    throw InternalError("rope", "position {}, expected less than {}", high.item<int64_t>(),
-                        table.cos.size(0));
-  }
+  const int64_t* const at = positions.const_data_ptr<int64_t>();
+  const auto [low, high] = std::minmax_element(at, at + positions.numel());
+  if (*low < 0 || *high >= table.cos.size(0))
+    throw InternalError("rope", "position {}, expected less than {}", *high, table.cos.size(0));
 }
 
 }  // namespace

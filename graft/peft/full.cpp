@@ -25,6 +25,11 @@ Adapter train_parts(const TuningMethod& method, const Json& given, Model& model,
 }
 
 Adapter create_full(const Json& config, Model& model, uint64_t) {
+  if (model.int8) {
+    throw UsageError(
+        "model.dtype",
+        "int8 with method full, expected bfloat16 or float32; only frozen weights are in 8 bits");
+  }
   return train_parts(kFull, config, model, [](const std::string&) { return true; });
 }
 

@@ -20,6 +20,8 @@ Tensor LoraLinear::forward(const Linear& base, const Tensor& x, RandomStream* dr
   if (drops) {
     if (lora_.a0.defined()) y = ops::low_rank_add(y, x, lora_.a0, lora_.b0, -lora_.scale);
     y = ops::low_rank_add(y, in, lora_.a, lora_.b, lora_.scale);
+  } else if (!lora_.a0.defined()) {
+    y = ops::low_rank_add(y, x, lora_.a, lora_.b, lora_.scale, packed_);
   } else {
     // In one sum: what training has not moved cancels before it is rounded.
     const auto [a, b] = lora_.plain();

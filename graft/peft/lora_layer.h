@@ -2,6 +2,7 @@
 #pragma once
 #include "graft/nn/embedding.h"
 #include "graft/nn/linear.h"
+#include "graft/ops/low_rank.h"
 
 namespace graft {
 
@@ -28,6 +29,7 @@ class LoraLinear : public LinearHook {
 
  private:
   LoraTensors lora_;
+  ops::PackedLowRank packed_;
 };
 
 /// E[id] + s · A[:, id]ᵀ Bᵀ.

@@ -8,6 +8,7 @@
 #include "graft/base/random.h"
 #include "graft/ops/cross_entropy.h"
 #include "graft/peft/adapter.h"
+#include "graft/session/session.h"
 #include "graft/tasks/packing.h"
 #include "graft/tasks/token_loss.h"
 #include "graft/train/trainer.h"
@@ -26,6 +27,7 @@ struct DecoderShape {
   const char* family;
   const char* architecture;
   int64_t hidden, layers, heads, key_heads, inner, words;
+  bool tied = true;
 };
 Json decoder(const DecoderShape& s) {
   return {{"model_type", s.family},
@@ -37,7 +39,7 @@ Json decoder(const DecoderShape& s) {
           {"num_key_value_heads", s.key_heads},
           {"intermediate_size", s.inner},
           {"max_position_embeddings", 2048},
-          {"tie_word_embeddings", true},
+          {"tie_word_embeddings", s.tied},
           {"rope_theta", 10000.0},
           {"rms_norm_eps", 1e-5},
           {"hidden_act", "silu"}};
@@ -142,6 +144,10 @@ const std::vector<BenchWork>& bench_work_table() {
        HeadKind::causal_lm, kAllLinears, 4, 512},
       {"qwen2.5-0.5b", decoder({"qwen2", "Qwen2ForCausalLM", 896, 24, 14, 2, 4864, 151936}),
        HeadKind::causal_lm, kAllLinears, 4, 512},
+      {"tinyllama-1.1b", decoder({"llama", "LlamaForCausalLM", 2048, 22, 32, 4, 5632, 32000, false}),
+       HeadKind::causal_lm, kAllLinears, 4, 512},
+      {"tiny", decoder({"llama", "LlamaForCausalLM", 64, 2, 4, 2, 128, 512}), HeadKind::causal_lm,
+       kAllLinears, 4, 64},
   };
   return table;
 }
@@ -156,9 +162,9 @@ const BenchWork& bench_work(const std::string& name) {
                    did_you_mean(name, names));
 }
 
-BenchMeasurement measure_training(const BenchWork& work, at::ScalarType type, int64_t steps) {
+BenchMeasurement measure_training(const BenchWork& work, const std::string& dtype, int64_t steps) {
   LoadOptions load;
-  load.dtype = type;
+  set_dtype(load, dtype);
   load.head = work.head;
   if (work.head == HeadKind::sequence_classification) load.num_labels = 2;
   const auto model = new_model(work.config, load);

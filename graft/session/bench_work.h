@@ -25,6 +25,7 @@ struct BenchMeasurement {
       0;  // useful ones: linears forward and gradient to the input, attention forward and backward
   double step_seconds = 0;  // median
 };
-BenchMeasurement measure_training(const BenchWork& work, at::ScalarType type, int64_t steps);
+/// `dtype` as in a recipe's model.dtype.
+BenchMeasurement measure_training(const BenchWork& work, const std::string& dtype, int64_t steps);
 
 }  // namespace graft

@@ -38,7 +38,7 @@ Examples read_split(const Recipe& recipe, Split split) {
 
 LoadOptions load_options(const Recipe& recipe, const Task& task) {
   LoadOptions options;
-  options.dtype = dtype_of(recipe.model.dtype);
+  set_dtype(options, recipe.model.dtype);
   options.head = task.head();
   if (task.num_labels() > 0) options.num_labels = task.num_labels();
   options.label_names = task.label_names();

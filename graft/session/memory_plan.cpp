@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <numeric>
+#include <set>
 
 #include "graft/base/error.h"
 #include "graft/base/log.h"
@@ -83,6 +84,24 @@ int64_t bytes_of(const TensorMap& tensors) {
   return bytes;
 }
 
+/// Of the frozen weights, in the form that they are multiplied in. In 8 bits it is two layouts of a byte a
+/// number, and the head's exact gradient; a table that other rows are looked up in stays beside that.
+int64_t base_bytes(Model& model) {
+  int64_t bytes = 0;
+  std::set<const Parameter*> replaced;
+  for (const auto& [path, module] : model.named_modules()) {
+    const auto* const linear = dynamic_cast<const Linear*>(module);
+    if (linear == nullptr || !linear->int8() || !linear->weight->frozen()) continue;
+    const int64_t numbers = linear->weight->base.numel();
+    bytes += linear->int8()->exact_gradient ? 3 * numbers : 2 * numbers;
+    if (!linear->int8()->exact_gradient) replaced.insert(linear->weight.get());
+  }
+  for (const auto& [path, parameter] : model.named_parameters()) {
+    if (!replaced.contains(parameter.get())) bytes += static_cast<int64_t>(parameter->base.nbytes());
+  }
+  return bytes;
+}
+
 /// How many of the blocks can be recomputed: the last block's activations are there at the end in any case.
 int64_t most_blocks(const ModelInfo& info) {
   return std::max<int64_t>(0, std::max(info.num_layers, info.num_encoder_layers) - 1);
@@ -115,12 +134,11 @@ int64_t parse_bytes(const std::string& text, const std::string& path) {
 }
 
 MemoryPlan plan_memory(const Experiment& experiment, const Adapter& adapter, Trainer& trainer) {
-  const Model& model = experiment.model();
+  Model& model = experiment.model();
   const TrainConfig& train = experiment.recipe().train;
   const int64_t most = most_blocks(model.info());
   MemoryPlan plan;
-  for (const auto& [path, parameter] : model.named_parameters())
-    plan.base += static_cast<int64_t>(parameter->base.nbytes());
+  plan.base = base_bytes(model);
   const int64_t values = bytes_of(trainable(adapter));
   // A copy of the best state is kept where there is an evaluation.
   const int64_t best = experiment.features(Split::validation).empty() ? 0 : values;

@@ -129,7 +129,8 @@ std::filesystem::path Recipe::text_folder() const {
 }
 
 at::ScalarType Recipe::save_dtype() const {
-  return dtype_of(model.save_dtype.empty() ? model.dtype : model.save_dtype);
+  if (!model.save_dtype.empty()) return dtype_of(model.save_dtype);
+  return model.dtype == "int8" ? at::kBFloat16 : dtype_of(model.dtype);
 }
 
 Recipe read_recipe(Json document) {

@@ -34,8 +34,11 @@ struct ModelConfig {
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
     visit("path", self.path, "the pretrained model: a folder in Hugging Face layout");
-    visit("dtype", self.dtype, "compute type of the frozen base", one_of({"float32", "bfloat16"}));
-    visit("save_dtype", self.save_dtype, "type of a whole model's weights in its file; empty: dtype",
+    visit("dtype", self.dtype,
+          "compute type of the frozen base; int8: its linear maps multiply in 8 bits, the rest is bfloat16",
+          one_of({"float32", "bfloat16", "int8"}));
+    visit("save_dtype", self.save_dtype,
+          "type of a whole model's weights in its file; empty: dtype, bfloat16 for int8",
           one_of({"", "float32", "bfloat16"}));
     visit("from_scratch", self.from_scratch, "in place of path: a model with random weights");
   }

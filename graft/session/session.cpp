@@ -1,5 +1,6 @@
 #include "graft/session/session.h"
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "graft/base/error.h"
@@ -74,6 +75,15 @@ at::ScalarType dtype_of(const std::string& name) {
   if (name == "float64") return at::kDouble;
   throw UsageError("dtype", "{}, expected float32 or bfloat16{}", name,
                    did_you_mean(name, {"float32", "bfloat16"}));
+}
+
+void set_dtype(LoadOptions& options, const std::string& name) {
+  const std::vector<std::string> known{"float32", "bfloat16", "float64", "int8"};
+  if (std::find(known.begin(), known.end(), name) == known.end()) {
+    throw UsageError("dtype", "{}, expected float32, bfloat16 or int8{}", name, did_you_mean(name, known));
+  }
+  options.int8 = name == "int8";
+  options.dtype = options.int8 ? at::kBFloat16 : dtype_of(name);
 }
 
 std::string dtype_name(at::ScalarType type) {

@@ -65,6 +65,9 @@ HeadKind text_head(const std::filesystem::path& model);
 
 /// "float32" or "bfloat16" (also "float64"). Errors: UsageError.
 at::ScalarType dtype_of(const std::string& name);
+/// The type a model computes in: dtype_of's, or "int8": bfloat16, but frozen linear maps in 8 bits. Errors:
+/// UsageError.
+void set_dtype(LoadOptions& options, const std::string& name);
 std::string dtype_name(at::ScalarType type);
 
 }  // namespace graft

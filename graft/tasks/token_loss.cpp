@@ -6,7 +6,6 @@
 #include <cmath>
 
 #include "graft/base/error.h"
-#include "graft/ops/cross_entropy.h"
 #include "graft/tasks/packing.h"
 
 namespace graft {
@@ -71,8 +70,7 @@ TaskBatch next_token_batch(const std::vector<Features>& features, const std::vec
 
 Task::Result token_loss(Model& model, const Batch& prepared, const TaskBatch& batch) {
   const Tensor hidden = model.run(prepared);
-  if (at::GradMode::is_enabled())
-    return {ops::cross_entropy(model.logits(hidden, prepared), batch.labels), Tensor()};
+  if (at::GradMode::is_enabled()) return {model.vocabulary_loss(hidden, batch.labels, prepared), Tensor()};
   const int64_t chunk = std::max<int64_t>(1, kLogitsAtOnce / std::max<int64_t>(1, model.info().vocab_size));
   std::vector<Tensor> parts;
   for (int64_t begin = 0; begin < hidden.size(0); begin += chunk) {

@@ -5,8 +5,12 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
+#include <algorithm>
+#include <sstream>
+
 #include "graft/base/error.h"
 #include "graft/base/log.h"
+#include "graft/base/mapped_pages.h"
 #include "tests/temporary.h"
 
 namespace graft {
@@ -116,6 +120,39 @@ TEST(MappedFile, ShowsTheBytes) {
   ASSERT_EQ(mapped->bytes().size(), 3u);
   EXPECT_EQ(static_cast<char>(mapped->bytes()[2]), 'c');
   EXPECT_TRUE(MappedFile::open(folder.file("empty", ""))->bytes().empty());
+}
+
+int64_t resident_file_bytes() {
+  std::istringstream status(read_file("/proc/self/status"));
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with("RssFile:")) return std::stoll(line.substr(8)) * 1024;
+  }
+  return -1;
+}
+
+TEST(MappedFile, GivesPagesBackAndReadsThemAgain) {
+  const TemporaryFolder folder;
+  constexpr size_t kBytes = size_t{8} << 20;
+  const auto mapped = MappedFile::open(folder.file("f", std::string(kBytes, 'x')));
+  const auto all_are_x = [&] {
+    return std::all_of(mapped->bytes().begin(), mapped->bytes().end(),
+                       [](std::byte b) { return b == std::byte{'x'}; });
+  };
+  EXPECT_TRUE(all_are_x());
+  const int64_t before = resident_file_bytes();
+  drop_mapped_pages(mapped->bytes().data() + 5, kBytes - 10);
+  EXPECT_LT(resident_file_bytes(), before - static_cast<int64_t>(kBytes / 2));
+  EXPECT_TRUE(all_are_x());
+}
+
+TEST(MappedFile, OtherMemoryIsNotDropped) {
+  const std::string text(size_t{8} << 20, 'y');
+  drop_mapped_pages(text.data(), text.size());
+  EXPECT_EQ(text.find_first_not_of('y'), std::string::npos);
+  const TemporaryFolder folder;
+  const auto mapped = MappedFile::open(folder.file("f", "abc"));
+  drop_mapped_pages(mapped->bytes().data(), size_t{1} << 20);  // beyond its end lies something else
+  EXPECT_EQ(mapped->bytes()[0], std::byte{'a'});
 }
 
 TEST(MappedFile, SaysWhyNot) {

@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <set>
+
 #include "graft/base/error.h"
 #include "tests/shared.h"
 
@@ -75,6 +77,36 @@ TEST(Generator, OneEndsAndTheOthersGoOn) {
     EXPECT_EQ(out[i].ids, std::vector<int64_t>(free[i].ids.begin(), ends ? end + 1 : end));
     EXPECT_EQ(out[i].finish, ends ? Finish::eos : Finish::length);
   }
+}
+
+/// A queue longer than the batch: those that wait enter where others have ended, and nobody's answer changes.
+TEST(Generator, WaitingPromptsEnterWhereOthersEnd) {
+  const auto model = tiny_model();
+  const Generator generator(*model, nullptr, nullptr);
+  std::vector<std::vector<int64_t>> prompts;
+  for (int64_t i = 0; i < 11; ++i) {
+    for (const auto& prompt : kPrompts) {
+      prompts.push_back(prompt);
+      prompts.back().push_back(i);
+    }
+  }
+  const GenerateConfig config{.max_new_tokens = 14, .eos = {4, 17, 30}, .batch_size = 3};
+  size_t passes = 0;
+  const auto out = generator.run(prompts, config, {.on_text = {}, .stop = [&] {
+                                                     ++passes;
+                                                     return false;
+                                                   }});
+  std::set<size_t> lengths;
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    EXPECT_EQ(out[i].ids, generator.run({prompts[i]}, config)[0].ids) << i;
+    lengths.insert(out[i].ids.size());
+  }
+  EXPECT_GT(lengths.size(), 3U) << "the answers are of one length: nothing is tested";
+  // A pass a token in turn where no place is ever empty, but at the end; each prompt's first pass is its own.
+  size_t later = 0;
+  for (const Generated& one : out) later += one.ids.size() - 1;
+  EXPECT_LE(passes, prompts.size() + later / 3 + 14);
+  EXPECT_GE(passes, later / 3);
 }
 
 TEST(Generator, EndsWithTheModelsContext) {

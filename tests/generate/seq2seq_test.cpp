@@ -51,6 +51,9 @@ TEST_P(Seq2Seq, EqualsPeftTokenForTokenWithAdapters) {
     const Adapter adapter = read_adapter(folder() / "adapters" / name, *model);
     attach(adapter, *model);
     EXPECT_EQ(ids_of(*model, &adapter, config()), expected_["answers"][name]) << name;
+    GenerateConfig queued = config();
+    queued.batch_size = 2;
+    EXPECT_EQ(ids_of(*model, &adapter, queued), expected_["answers"][name]) << name;
   }
 }
 

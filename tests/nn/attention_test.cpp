@@ -124,6 +124,41 @@ TEST(Cache, GrowsSelectsAndKeepsWhatItHolds) {
   EXPECT_THROW(cache.select({3}), InternalError);
 }
 
+TEST(Cache, OthersComeInTheSlotsOfThoseThatLeft) {
+  const auto rows = [](float first, int64_t count) {
+    return (first + at::arange(count, at::kFloat)).view({count, 1, 1});
+  };
+  KvCache cache(1, 3, 2), coming(1, 2, 3);
+  cache.append(0, rows(0, 3), rows(10, 3), Layout::of({1, 1, 1}));
+  const int64_t slots = cache.keys(0).size(0);
+  const void* const place = cache.keys(0).data_ptr();
+  cache.select({2, 1});
+  EXPECT_EQ(cache.keys(0).data_ptr(), place) << "what stays is not moved";
+  KvCache one(1, 1, 1);
+  one.append(0, rows(50, 1), rows(60, 1), Layout::of({1}));
+  cache.add(one);
+  EXPECT_EQ(cache.keys(0).size(0), slots) << "the slot that was left is taken";
+  coming.append(0, rows(20, 5), rows(30, 5), Layout::of({2, 3}));
+  coming.select({1, 0});
+  cache.add(coming);
+  ASSERT_EQ(cache.sequences(), 5);
+  cache.append(0, rows(40, 5), rows(50, 5), Layout::of({1, 1, 1, 1, 1}));
+  const auto held = [&](const Tensor& buffer, size_t b) {
+    const auto spans = cache.spans(0);
+    return buffer.slice(0, spans.starts[b], spans.starts[b] + spans.lengths[b]).flatten();
+  };
+  EXPECT_TRUE(at::equal(held(cache.keys(0), 0), at::tensor({2.f, 40.f})));
+  EXPECT_TRUE(at::equal(held(cache.keys(0), 1), at::tensor({1.f, 41.f})));
+  EXPECT_TRUE(at::equal(held(cache.keys(0), 2), at::tensor({50.f, 42.f})));
+  EXPECT_TRUE(at::equal(held(cache.keys(0), 3), at::tensor({22.f, 23.f, 24.f, 43.f})));
+  EXPECT_TRUE(at::equal(held(cache.values(0), 4), at::tensor({30.f, 31.f, 54.f})));
+  cache.select({});
+  EXPECT_EQ(cache.sequences(), 0);
+  cache.add(one);
+  EXPECT_TRUE(at::equal(held(cache.values(0), 0), at::tensor({60.f})));
+  EXPECT_THROW(cache.add(KvCache(2, 1, 1)), InternalError);
+}
+
 TEST(Rotary, BothLayoutsOfTheConfigMeanTheSame) {
   const auto older = RotaryConfig::read(parse_json(R"({"rope_theta": 5000.0, "max_position_embeddings": 64,
       "rope_scaling": {"type": "linear", "factor": 2.0}})",
