@@ -120,9 +120,12 @@ template <class T>
 float highest(const T* x, int64_t n) {
   const Vec lowest = vset(-std::numeric_limits<float>::infinity());
   Vec top[4] = {lowest, lowest, lowest, lowest};
-  int64_t i = 0;
-  for (; i + 64 <= n; i += 64) {
-    for (int j = 0; j < 4; ++j) top[j] = vmax(top[j], vload(x + i + 16 * j));
+  // A long row is read in four places: one alone does not keep memory busy.
+  const bool together = n < (int64_t{1} << 16);
+  const int64_t apart = together ? 16 : n / 64 * 16, step = together ? 64 : 16;
+  int64_t i = n / 64 * 64;
+  for (int64_t at = 0; at < i / 64 * step; at += step) {
+    for (int j = 0; j < 4; ++j) top[j] = vmax(top[j], vload(x + at + j * apart));
   }
   for (; i < n; i += 16) {
     const int64_t left = std::min<int64_t>(16, n - i);

@@ -12,9 +12,8 @@ struct ProductShape {
   int64_t rows, in, out;
 };
 
-/// Operations a second (2 · rows · in · out a product), the best of `rounds`: float32 and bfloat16 by
-/// frozen_linear's prepacked products, int8 by libtorch's integer product or our own, whichever is faster.
-/// Errors: InternalError for another type.
+/// Operations a second (2 · rows · in · out a product), the best of `rounds`: for each type our own product
+/// or libtorch's, whichever is faster. Errors: InternalError for another type.
 double matrix_rate(at::ScalarType type, const ProductShape& shape, int64_t rounds = 7);
 
 /// Bytes a second that all threads together read from a buffer larger than the caches, the best of `rounds`.

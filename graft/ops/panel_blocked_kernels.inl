@@ -6,7 +6,7 @@
 constexpr int64_t kPieceColumns = 6 * kPanel;
 /// Steps of the sum in a block, 16 KB of a widened strip, and in one where one tile holds all rows and strips
 /// stream by.
-constexpr int64_t kBlockSteps = 256, kStreamSteps = 4096;
+constexpr int64_t kBlockSteps = 256, kStreamSteps = 4096, kStreamAhead = 16 * 128;
 static_assert(kStreamSteps * kTileRows <= kPanelRows * kBlockSteps);
 
 /// What a unit holds: one float, two bfloat16, four signed bytes; or, widened, two 16-bit values. A step of the
@@ -66,19 +66,22 @@ struct TileSides {
   const int32_t *left, *right;
   int64_t strip, units;
   int32_t* sums;  // kPieceColumns apart
+  const int32_t* ask;  // what to ask memory for meanwhile, a line a unit, this far apart
+  int64_t ask_step;
 };
 
 /// Adds a tile's product to its sums. Each block's own sum stays in registers from its first unit to its last, and
 /// is added whole: a long sum keeps its precision, and does not depend on the company of its row.
-template <class T, int kRows, int kStrips>
+template <class T, int kRows, int kStrips, bool kAhead>
 void blocked_tile(const TileSides& t) {
-  const int32_t *left = t.left, *right = t.right;
+  const int32_t *left = t.left, *right = t.right, *ask = t.ask;
   for (int64_t first = 0; first < t.units; first += kBlockSteps / kSteps<T>) {
     typename Widened<T>::Sum sum[kRows][kStrips] = {};
     const int32_t* const end = right + 16 * std::min(t.units - first, kBlockSteps / kSteps<T>);
     do {
 #pragma GCC unroll 4
       for (int s = 0; s < kStrips; ++s) {
+        if constexpr (kAhead) _mm_prefetch(ask + s * t.strip, _MM_HINT_T1);
 #pragma GCC unroll 2
         for (int step = 0; step < kSteps<T>; ++step) {
           const auto columns = step_of(pload(right + s * t.strip), step, T{});
@@ -86,7 +89,7 @@ void blocked_tile(const TileSides& t) {
           for (int m = 0; m < kRows; ++m) add_step(sum[m][s], left + kRows * step + m, columns);
         }
       }
-      left += kRows * kSteps<T>, right += 16;
+      left += kRows * kSteps<T>, right += 16, ask += t.ask_step;
     } while (right != end);
 #pragma GCC unroll 6
     for (int m = 0; m < kRows; ++m) {
@@ -104,6 +107,9 @@ struct PieceScratch {
   alignas(64) int32_t sums[kPanelRows * kPieceColumns];
 };
 
+/// Tiles up to which a strip's units are widened by each on the way.
+constexpr int64_t kNarrowTiles = 3;
+
 /// Rows of one tile where the right side's steps are made on the way: these need registers too.
 template <class T>
 inline constexpr int kNarrowRows = kSteps<T> == 1 ? kTileRows : kTileRows - 1;
@@ -113,28 +119,36 @@ template <class T, int kRows>
 void stream_strips(TileSides t, int64_t strips) {
   constexpr int kSide = kRows == 1 ? 4 : kRows <= 3 ? 2 : 1;
   const auto next = [&](int count) { t.right += count * t.strip, t.sums += 16 * count, strips -= count; };
-  for (; strips >= kSide; next(kSide)) blocked_tile<T, kRows, kSide>(t);
+  const auto ahead = [&]() -> const TileSides& {
+    t.ask = t.right + kStreamAhead;
+    return t;
+  };
+  // Where strips go side by side, the processor sees for itself what comes.
+  for (; strips >= kSide; next(kSide)) blocked_tile<T, kRows, kSide, kSide <= 2>(ahead());
   if constexpr (kSide > 1) {
-    for (; strips > 0; next(1)) blocked_tile<T, kRows, 1>(t);
+    for (; strips > 0; next(1)) blocked_tile<T, kRows, 1, true>(ahead());
   }
 }
 
-/// A strip's tiles; each asks for its share of the next strip, `units` of them that start at `next`.
+/// A strip's tiles; evenly, they ask for the next strip, `units` of it that start at `next`.
 template <class T, int kMost>
-void strip_tiles(const TileSides& t, int64_t rows, const int32_t* next, int64_t units) {
-  const int64_t share = (units * kMost + rows - 1) / rows;
+void strip_tiles(TileSides t, int64_t rows, const int32_t* next, int64_t units) {
+  const int64_t tiles = (rows + kMost - 1) / kMost, asks = tiles * t.units;
+  t.ask_step = (16 * units + asks - 1) / asks;
   each_tile<kMost>(rows, [&](auto height, int64_t row) {
-    for (int64_t line = 0; line < share; ++line, next += 16) _mm_prefetch(next, _MM_HINT_T0);
+    constexpr int kRows = decltype(height)::value;
     TileSides tile = t;
     tile.left += row * t.units * kSteps<T>, tile.sums += row * kPieceColumns;
-    blocked_tile<T, decltype(height)::value, 1>(tile);
+    tile.ask = next;
+    next += t.ask_step * t.units;
+    blocked_tile<T, kRows, 1, true>(tile);
   });
 }
 
 /// Widening the strip pays from a few tiles on.
 template <class T>
 bool strips_stay_narrow(int64_t rows) {
-  return kSteps<T> == 1 || rows <= 3 * kNarrowRows<T>;
+  return kSteps<T> == 1 || rows <= kNarrowTiles * kNarrowRows<T>;
 }
 
 /// A strip of a block by all rows.
@@ -199,7 +213,7 @@ void blocked_sums(int64_t rows, int64_t units, int64_t columns, const int32_t* p
     } else {
       pack_left<T, kTileRows>(rows, first, count, scratch, widen);
     }
-    TileSides t = {scratch.left, panel + 16 * first, 16 * units, count, scratch.sums};
+    TileSides t = {scratch.left, panel + 16 * first, 16 * units, count, scratch.sums, nullptr, 16};
     if (stream) {
       tile_of_height<kNarrowRows<T>>(
           rows, 0, [&](auto height, int64_t) { stream_strips<T, decltype(height)::value>(t, strips); });
