@@ -54,6 +54,8 @@ void adamw_step(Tensor& parameter, const Tensor& gradient, Tensor& exp_avg, Tens
   at::parallel_for(0, parameter.numel(), 32768, [&](int64_t begin, int64_t end) {
     kernels<float>().adamw(f, end - begin, p + begin, g + begin, m + begin, v + begin);
   });
+  // Written through a pointer: who packed it must see that it is another one.
+  parameter.unsafeGetTensorImpl()->bump_version();
 }
 
 }  // namespace graft::ops

@@ -229,9 +229,13 @@ void Optimizer::step(int64_t step, double learning_rate, double gradient_norm) {
   const auto run = [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) update_piece(pieces_[static_cast<size_t>(i)], now);
   };
-  // Adafactor's tensors are shared between threads within.
-  if (config_.optimizer == "adafactor") return run(0, count);
-  at::parallel_for(0, count, 8, run);
+  if (config_.optimizer == "adafactor") {
+    run(0, count);  // its tensors are shared between threads within
+  } else {
+    at::parallel_for(0, count, 8, run);
+  }
+  // Written through pointers: who packed a tensor must see that it is another one.
+  for (const Slot& one : slots_) one.parameter.unsafeGetTensorImpl()->bump_version();
 }
 
 void Optimizer::clear_gradients() {

@@ -99,6 +99,8 @@ class KilledRunTest : public ::testing::Test {
 
 TEST_F(KilledRunTest, GoingOnEqualsNeverStopping) { expect_going_on({}); }
 
+TEST_F(KilledRunTest, GoingOnEqualsNeverStoppingInEightBits) { expect_going_on({"model.dtype=int8"}); }
+
 /// Its statistics and masks are part of where training stands; its total_step comes from the plan.
 TEST_F(KilledRunTest, GoingOnEqualsNeverStoppingWithAdaLora) {
   expect_going_on({"method.name=adalora", "method.init_r=4", "method.target_r=2", "method.tinit=0",

@@ -5,6 +5,7 @@
 
 #include "graft/base/error.h"
 #include "graft/base/json.h"
+#include "graft/ops/low_rank.h"
 
 namespace graft {
 namespace {
@@ -39,6 +40,29 @@ TEST(LoraPlus, GroupsHaveRatesOfTheirOwn) {
   EXPECT_DOUBLE_EQ(rate("q_proj.lora_magnitude_vector", vector), 8e-3);
   EXPECT_DOUBLE_EQ(rate("classifier.weight", matrix), 5e-4);
   EXPECT_DOUBLE_EQ(rate("embed_tokens.lora_embedding_B", matrix), 5e-7);
+}
+
+/// What a pass without gradients has packed is packed anew after a step.
+TEST(Optimizer, AStepIsSeenByWhoPackedATensor) {
+  for (const char* name : {"adamw", "sgd", "lion", "adafactor"}) {
+    TrainConfig config;
+    config.optimizer = name;
+    const Tensor a = at::full({2, 16}, 0.5).requires_grad_(true),
+                 b = at::full({16, 2}, 0.25).requires_grad_(true);
+    const Tensor x = at::ones({3, 16}), y = at::zeros({3, 16});
+    ops::PackedLowRank packed;
+    const auto value = [&] {
+      const at::NoGradGuard no_grad;
+      return ops::low_rank_add(y, x, a, b, 1, packed);
+    };
+    const Tensor before = value();
+    for (const Tensor& one : {a, b}) one.mutable_grad() = at::ones_like(one);
+    Optimizer optimizer({{"a", a}, {"b", b}}, config);
+    optimizer.step(1, 0.1, 1);
+    const at::NoGradGuard no_grad;
+    EXPECT_FALSE(value().equal(before)) << name;
+    EXPECT_TRUE(value().equal(ops::low_rank_add(y, x, a, b, 1))) << name;
+  }
 }
 
 TEST(Optimizer, NormIsOverAllTensors) {
