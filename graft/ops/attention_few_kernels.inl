@@ -73,7 +73,8 @@ void attention_few(const AttentionTask<T>& t, float* scratch) {
       finish_scores(t, head, 0, b, row);
       weigh_row(t, head, 0, b, row, weights + head * kKeyBlock, run.highest[head], run.sum[head],
                 output + head * width, width);
-      add_values(weights + head * kKeyBlock, t.v + at * t.v_row, t.v_row, b.count, t.dim, output + head * width);
+      add_values(weights + head * kKeyBlock, t.v + at * t.v_row, t.v_row, b.count, t.dim,
+                 output + head * width);
     }
   }
   for (int64_t head = 0; head < t.group; ++head) {
