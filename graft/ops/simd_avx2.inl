@@ -54,7 +54,13 @@ inline __m256i narrowed(Vec v) {
                                              _mm256_srli_epi32(rounded_bits(v.high), 16));
   return _mm256_permute4x64_epi64(packed, 0xD8);
 }
-inline Vec vload(const Half* p) { return widened(load_bits(p)); }
+inline Vec vload(const Half* p) {
+  const auto eight = [](const Half* x) {
+    const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(x));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
+  };
+  return {eight(p), eight(p + 8)};
+}
 inline void vstore(Half* p, Vec v) { store_bits(p, narrowed(v)); }
 
 alignas(64) constexpr int32_t kLanes[32] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
@@ -78,7 +84,7 @@ inline __m256i load_first_halves(const Half* p, int64_t n) {
   return _mm256_or_si256(pairs, _mm256_and_si256(place, _mm256_set1_epi32(p[n - 1].x)));
 }
 inline Vec vload_first(const Half* p, int64_t n) {
-  return widened(n == 16 ? load_bits(p) : load_first_halves(p, n));
+  return n == 16 ? vload(p) : widened(load_first_halves(p, n));
 }
 /// By halves: masked stores are slow on some processors.
 inline void vstore_first(float* p, Vec v, int64_t n) {
