@@ -20,15 +20,27 @@ inline void dot_rows(const float* a, const T* b, int64_t b_row, int64_t dim, flo
     for (int i = 0; i < kRows; ++i) out[i] = vsum(sum[i]);
   }
 }
+/// A head's rows lie apart: the processor does not see by itself which lines come. The first head that reads
+/// them asks.
 template <class T>
+inline void ask_for_row(const T* row, int64_t dim) {
+  constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
+  for (int64_t d = 0; d < dim; d += kLine) __builtin_prefetch(row + d);
+}
+constexpr int64_t kRowsAhead = 16;
+
+template <bool kAsk, class T>
 void dot_keys(const float* a, const T* b, int64_t b_row, int64_t keys, int64_t dim, float* out) {
   int64_t j = 0;
-  for (; j + 4 <= keys; j += 4) dot_rows<4>(a, b + j * b_row, b_row, dim, out + j);
+  for (; j + 4 <= keys; j += 4) {
+    for (int64_t i = 0; kAsk && i < 4; ++i) ask_for_row(b + (j + i + kRowsAhead) * b_row, dim);
+    dot_rows<4>(a, b + j * b_row, b_row, dim, out + j);
+  }
   for (; j < keys; ++j) dot_rows<1>(a, b + j * b_row, b_row, dim, out + j);
 }
 
 /// output [16 kVecs] += Σ weight · row of values, whose last vector has `last` lanes.
-template <int kVecs, class T>
+template <int kVecs, bool kAsk, class T>
 inline void add_rows(const float* weights, const T* values, int64_t row_stride, int64_t rows, int64_t last,
                      float* output) {
   Vec sum[kVecs];
@@ -36,18 +48,19 @@ inline void add_rows(const float* weights, const T* values, int64_t row_stride, 
   for (int64_t j = 0; j < rows; ++j) {
     const Vec weight = vset(weights[j]);
     const T* const row = values + j * row_stride;
+    if (kAsk) ask_for_row(row + kRowsAhead * row_stride, 16 * kVecs);
     for (int v = 0; v < kVecs; ++v)
       sum[v] = vfma(weight, v + 1 < kVecs ? vload(row + 16 * v) : vload_first(row + 16 * v, last), sum[v]);
   }
   for (int v = 0; v < kVecs; ++v) vstore(output + 16 * v, sum[v]);
 }
-template <class T>
+template <bool kAsk, class T>
 void add_values(const float* weights, const T* values, int64_t row_stride, int64_t rows, int64_t dim,
                 float* output) {
   int64_t d = 0;
-  for (; d + 64 <= dim; d += 64) add_rows<4>(weights, values + d, row_stride, rows, 16, output + d);
+  for (; d + 64 <= dim; d += 64) add_rows<4, kAsk>(weights, values + d, row_stride, rows, 16, output + d);
   for (; d < dim; d += 16)
-    add_rows<1>(weights, values + d, row_stride, rows, std::min<int64_t>(16, dim - d), output + d);
+    add_rows<1, kAsk>(weights, values + d, row_stride, rows, std::min<int64_t>(16, dim - d), output + d);
 }
 
 template <class T>
@@ -66,15 +79,30 @@ void attention_few(const AttentionTask<T>& t, float* scratch) {
   const KeyRange range = seen(t, 0, 1);
   for (int64_t at = range.low / kKeyBlock * kKeyBlock; at < range.high; at += kKeyBlock) {
     const KeyBlock b = key_block(at, t.keys);
-    for (int64_t head = 0; head < t.group; ++head) {
-      float* const row = scores + head * kKeyBlock;
-      dot_keys(queries + head * width, t.k + at * t.k_row, t.k_row, b.count, t.dim, row);
+    const auto by_head = [&](int64_t head, auto asks, const auto* k, int64_t k_row, const auto* v,
+                             int64_t v_row) {
+      constexpr bool kAsk = decltype(asks)::value;
+      float *const row = scores + head * kKeyBlock, *const out = output + head * width;
+      dot_keys<kAsk>(queries + head * width, k, k_row, b.count, t.dim, row);
       std::fill(row + b.count, row + b.padded, 0.0f);
       finish_scores(t, head, 0, b, row);
-      weigh_row(t, head, 0, b, row, weights + head * kKeyBlock, run.highest[head], run.sum[head],
-                output + head * width, width);
-      add_values(weights + head * kKeyBlock, t.v + at * t.v_row, t.v_row, b.count, t.dim, output + head * width);
+      weigh_row(t, head, 0, b, row, weights + head * kKeyBlock, run.highest[head], run.sum[head], out, width);
+      add_values<kAsk>(weights + head * kKeyBlock, v, v_row, b.count, t.dim, out);
+    };
+    const T *const k = t.k + at * t.k_row, *const v = t.v + at * t.v_row;
+    if constexpr (!std::is_same_v<T, PackedAs<T>>) {
+      // Where several heads read the block, it is widened once.
+      if (t.group > 1) {
+        PackedAs<T>* const room = weights + t.group * kKeyBlock;
+        const auto wide_k = left_rows(k, t.k_row, b.count, t.dim, room);
+        const auto wide_v = left_rows(v, t.v_row, b.count, t.dim, room + b.count * width);
+        for (int64_t head = 0; head < t.group; ++head)
+          by_head(head, std::false_type(), wide_k.rows, wide_k.stride, wide_v.rows, wide_v.stride);
+        continue;
+      }
     }
+    by_head(0, std::true_type(), k, t.k_row, v, t.v_row);
+    for (int64_t head = 1; head < t.group; ++head) by_head(head, std::false_type(), k, t.k_row, v, t.v_row);
   }
   for (int64_t head = 0; head < t.group; ++head) {
     const Vec inverse = vset(run.sum[head] > 0 ? 1.0f / run.sum[head] : 0.0f);

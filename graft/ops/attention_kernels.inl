@@ -1,6 +1,6 @@
 // Attention of one sequence and one head of keys, block by block, so that scores are never whole (Dao et al.
-// 2022; Milakov and Gimelshein 2018 for the running softmax). Products run in PackedAs<T>, which is what the processor
-// multiplies fastest.
+// 2022; Milakov and Gimelshein 2018 for the running softmax). Products run in PackedAs<T>, which is what the
+// processor multiplies fastest.
 
 constexpr int64_t kKeyBlock = 128, kQueryBlock = 64;
 
@@ -123,8 +123,8 @@ struct ForwardScratch {
 };
 /// One block of queries of one head.
 template <class T>
-void forward_block(const AttentionTask<T>& t, const ForwardScratch<PackedAs<T>>& f, int64_t head, int64_t first,
-                   int64_t rows) {
+void forward_block(const AttentionTask<T>& t, const ForwardScratch<PackedAs<T>>& f, int64_t head,
+                   int64_t first, int64_t rows) {
   using P = PackedAs<T>;
   const int64_t width = round_up(t.dim, 16), units = t.dim / kDepth<P>;
   const RightLayout values = right_layout(round_up(t.keys, 16) / kDepth<P>, t.dim);
@@ -136,8 +136,8 @@ void forward_block(const AttentionTask<T>& t, const ForwardScratch<PackedAs<T>>&
   const KeyRange range = seen(t, first, rows);
   for (int64_t at = range.low / kKeyBlock * kKeyBlock; at < range.high; at += kKeyBlock) {
     const KeyBlock b = key_block(at, t.keys);
-    product<P>({q.rows, q.stride, f.keys + at * units, right_layout(units, b.padded), f.scores, kKeyBlock, units,
-                false},
+    product<P>({q.rows, q.stride, f.keys + at * units, right_layout(units, b.padded), f.scores, kKeyBlock,
+                units, false},
                rows, b.padded / 16);
     for (int64_t i = 0; i < rows; ++i) {
       finish_scores(t, head, first + i, b, f.scores + i * kKeyBlock);
@@ -164,7 +164,8 @@ void pack_keys(const T* x, int64_t row_stride, int64_t keys, int64_t dim, int32_
   for (int64_t at = 0; at < keys; at += kKeyBlock) {
     const KeyBlock b = key_block(at, keys);
     const int64_t units = dim / kDepth<P>;
-    pack_across<P>(x + at * row_stride, row_stride, b.count, dim, out + at * units, right_layout(units, b.padded));
+    pack_across<P>(x + at * row_stride, row_stride, b.count, dim, out + at * units,
+                   right_layout(units, b.padded));
   }
 }
 
@@ -246,7 +247,8 @@ void backward_pair(const AttentionTask<T>& t, BackwardScratch<PackedAs<T>>& f,
   using P = PackedAs<T>;
   const int64_t units = t.dim / kDepth<P>, width = round_up(t.dim, 16),
                 padded_rows = round_up(rows, 16 * kDepth<P>);
-  const RightLayout across = right_layout(units, b.padded), along = right_layout(padded_rows / kDepth<P>, t.dim),
+  const RightLayout across = right_layout(units, b.padded),
+                    along = right_layout(padded_rows / kDepth<P>, t.dim),
                     keys = right_layout(round_up(t.keys, 16) / kDepth<P>, t.dim);
   product<P>({left.q.rows, left.q.stride, f.keys_across + b.first * units, across, f.scores, kKeyBlock, units,
               false},

@@ -7,7 +7,8 @@ inline constexpr int64_t kDepth = 4 / static_cast<int64_t>(sizeof(T));
 
 inline int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 
-/// Where the units of a right side lie: `step` from one to the next, `strip` from sixteen columns to the next.
+/// Where the units of a right side lie: `step` from one to the next, `strip` from sixteen columns to the
+/// next.
 struct RightLayout {
   int64_t step, strip;
 };
@@ -111,7 +112,8 @@ void pack_across(const T* x, int64_t row_stride, int64_t n, int64_t d, int32_t* 
             first + i < n ? row_units(x + (first + i) * row_stride + unit * kDepth<P>, wide, P{}) : pzero();
       }
       ptranspose(tile);
-      for (int64_t i = 0; i < wide; ++i) pstore(out + (unit + i) * layout.step + first / 16 * layout.strip, tile[i]);
+      for (int64_t i = 0; i < wide; ++i)
+        pstore(out + (unit + i) * layout.step + first / 16 * layout.strip, tile[i]);
     }
   }
 }
@@ -124,7 +126,8 @@ inline Pairs unit_row(const T* x, int64_t row_stride, int64_t row, int64_t, int6
   return row_units(x + row * row_stride, n, float{});
 }
 
-/// x [n, d] → [padded/depth][⌈d/16⌉ · 16] units of P: the right side of a · x. Rows from n to `padded` are zero.
+/// x [n, d] → [padded/depth][⌈d/16⌉ · 16] units of P: the right side of a · x. Rows from n to `padded` are
+/// zero.
 template <class P, class T>
 void pack_along(const T* x, int64_t row_stride, int64_t n, int64_t padded, int64_t d, int32_t* out) {
   const RightLayout layout = right_layout(padded / kDepth<P>, d);

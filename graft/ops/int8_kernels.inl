@@ -1,5 +1,5 @@
-// Rows to 8 bits and back: each row has one scale; what is far above the row's own size is kept apart and counts
-// exactly (Dettmers et al. 2022 keep whole columns so).
+// Rows to 8 bits and back: each row has one scale; what is far above the row's own size is kept apart and
+// counts exactly (Dettmers et al. 2022 keep whole columns so).
 
 /// Sixteen values of a row, scaled.
 template <class T>
@@ -77,8 +77,8 @@ void rows_to_int8(const RowsToInt8<T>& t) {
   for (int64_t row = 0; row < t.rows; ++row) row_to_int8(t, row);
 }
 
-/// Outliers' share of sixteen columns, whose units start at `panel` and are `stride` apart: each value by its own
-/// row of the weight.
+/// Outliers' share of sixteen columns, whose units start at `panel` and are `stride` apart: each value by its
+/// own row of the weight.
 inline Vec outlier_sum(const Outliers& outliers, const int32_t* panel, int64_t stride) {
   Vec sum = vset(0.0f);
   for (int32_t i = 0; i < outliers.count; ++i) {

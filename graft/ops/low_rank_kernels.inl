@@ -16,7 +16,8 @@ void pack_up(const T* b, int64_t r, int64_t n, int32_t* out) {
 template <class T>
 void low_rank_down(const T* x, int64_t rows, int64_t n, const int32_t* packed, int64_t r, float* u) {
   const int64_t width = round_up(r, 16);
-  product<T>({x, n, packed, right_layout(n / kDepth<T>, r), u, width, n / kDepth<T>, false}, rows, width / 16);
+  product<T>({x, n, packed, right_layout(n / kDepth<T>, r), u, width, n / kDepth<T>, false}, rows,
+             width / 16);
 }
 
 template <class T, int kRows, int kVecs>
@@ -25,11 +26,7 @@ void up_tile(const LowRankUp<T>& t, int64_t row, int64_t column, int64_t last) {
 #pragma GCC unroll 6
   for (int m = 0; m < kRows; ++m) {
 #pragma GCC unroll 4
-    for (int v = 0; v < kVecs; ++v) {
-      const T* y = t.y ? t.y + (row + m) * t.n + column + 16 * v : nullptr;
-      const int64_t lanes = v + 1 == kVecs ? last : 16;
-      sum[m][v] = y ? vload_first(y, lanes) : vset(0.0f);
-    }
+    for (int v = 0; v < kVecs; ++v) sum[m][v] = vset(0.0f);
   }
   for (int64_t k = 0; k < t.r; ++k) {
     Vec right[kVecs];
@@ -37,23 +34,27 @@ void up_tile(const LowRankUp<T>& t, int64_t row, int64_t column, int64_t last) {
     for (int v = 0; v < kVecs; ++v) right[v] = vload(t.right + k * t.right_stride + column + 16 * v);
 #pragma GCC unroll 6
     for (int m = 0; m < kRows; ++m) {
-      const Vec left = vset(t.u[(row + m) * t.u_stride + k] * t.scale);
+      const Vec left = vset(t.u[(row + m) * t.u_stride + k]);
 #pragma GCC unroll 4
       for (int v = 0; v < kVecs; ++v) sum[m][v] = vfma(left, right[v], sum[m][v]);
     }
   }
+  const Vec scale = vset(t.scale);
 #pragma GCC unroll 6
   for (int m = 0; m < kRows; ++m) {
 #pragma GCC unroll 4
     for (int v = 0; v < kVecs; ++v) {
-      vstore_first(t.result + (row + m) * t.n + column + 16 * v, sum[m][v], v + 1 == kVecs ? last : 16);
+      const int64_t at = (row + m) * t.n + column + 16 * v, lanes = v + 1 == kVecs ? last : 16;
+      vstore_first(t.result + at, vfma(scale, sum[m][v], t.y ? vload_first(t.y + at, lanes) : vset(0.0f)),
+                   lanes);
     }
   }
 }
 template <class T, int kRows>
 void up_rows(const LowRankUp<T>& t, int64_t row) {
+  constexpr int64_t kWide = 16 * kTileVecs;
   int64_t column = 0;
-  for (; column + 64 <= t.n; column += 64) up_tile<T, kRows, 4>(t, row, column, 16);
+  for (; column + kWide <= t.n; column += kWide) up_tile<T, kRows, kTileVecs>(t, row, column, 16);
   for (; column < t.n; column += 16)
     up_tile<T, kRows, 1>(t, row, column, std::min<int64_t>(16, t.n - column));
 }
@@ -92,10 +93,15 @@ void outer_tile(const LowRankOuter<T>& t, int64_t k, int64_t column, int64_t fir
     for (int v = 0; v < kVecs; ++v) vstore(t.result + (k + m) * t.result_stride + column + 16 * v, sum[m][v]);
   }
 }
+/// Ranks and vectors of a tile of sums.
+constexpr int kOuterRank = kTileVecs == 1 ? 4 : 8, kOuterVecs = kTileVecs == 1 ? 1 : 3;
+
 template <class T, int kRank>
 void outer_columns(const LowRankOuter<T>& t, int64_t k, int64_t first, int64_t last) {
+  constexpr int64_t kWide = 16 * kOuterVecs;
   int64_t column = t.first_column;
-  for (; column + 48 <= t.last_column; column += 48) outer_tile<T, kRank, 3>(t, k, column, first, last, 16);
+  for (; column + kWide <= t.last_column; column += kWide)
+    outer_tile<T, kRank, kOuterVecs>(t, k, column, first, last, 16);
   for (; column < t.last_column; column += 16) {
     outer_tile<T, kRank, 1>(t, k, column, first, last, std::min<int64_t>(16, t.last_column - column));
   }
@@ -103,11 +109,11 @@ void outer_columns(const LowRankOuter<T>& t, int64_t k, int64_t first, int64_t l
 /// result [r, n rounded up to 16] += uᵀ x over all rows, for columns [first_column, last_column).
 template <class T>
 void low_rank_outer(const LowRankOuter<T>& t) {
-  // Rows in chunks that stay near while each eight ranks pass over them.
+  // Rows in chunks that stay near while each few ranks pass over them.
   for (int64_t first = 0; first < t.rows; first += 64) {
     const int64_t last = std::min(t.rows, first + 64);
     int64_t k = 0;
-    for (; k + 8 <= t.r; k += 8) outer_columns<T, 8>(t, k, first, last);
+    for (; k + kOuterRank <= t.r; k += kOuterRank) outer_columns<T, kOuterRank>(t, k, first, last);
     for (; k < t.r; ++k) outer_columns<T, 1>(t, k, first, last);
   }
 }

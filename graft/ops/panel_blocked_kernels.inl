@@ -1,7 +1,7 @@
-// Products on panels where sixteen registers hold the tile of one vector: the summed units go by in blocks, so
-// that a strip of sixteen columns stays in the first cache while the rows' tiles pass over it, and a block of
-// the rows in the second (Goto and van de Geijn 2008; Van Zee and van de Geijn 2015). What is narrower than the
-// processor multiplies is widened once a block.
+// Products on panels where sixteen registers hold the tile of one vector: the summed units go by in blocks,
+// so that a strip of sixteen columns stays in the first cache while the rows' tiles pass over it, and a block
+// of the rows in the second (Goto and van de Geijn 2008; Van Zee and van de Geijn 2015). What is narrower
+// than the processor multiplies is widened once a block.
 
 constexpr int64_t kPieceColumns = 6 * kPanel;
 /// Steps of the sum in a block, 16 KB of a widened strip, and in one where one tile holds all rows and strips
@@ -9,8 +9,8 @@ constexpr int64_t kPieceColumns = 6 * kPanel;
 constexpr int64_t kBlockSteps = 256, kStreamSteps = 4096, kStreamAhead = 16 * 128;
 static_assert(kStreamSteps * kTileRows <= kPanelRows * kBlockSteps);
 
-/// What a unit holds: one float, two bfloat16, four signed bytes; or, widened, two 16-bit values. A step of the
-/// sum takes a float, or two whole numbers.
+/// What a unit holds: one float, two bfloat16, four signed bytes; or, widened, two 16-bit values. A step of
+/// the sum takes a float, or two whole numbers.
 template <class T>
 inline constexpr int64_t kSteps = 1;
 template <>
@@ -60,18 +60,18 @@ inline void add_sum(int32_t* p, Pairs sum) { pstore(p, pplus(pload(p), sum)); }
 inline Pairs bits_of(Vec v) { return pbits(v); }
 inline Pairs bits_of(Pairs v) { return v; }
 
-/// Where a tile's sides lie: the left one step by step, its rows side by side, the right one in units, `strip` from
-/// one strip to the next.
+/// Where a tile's sides lie: the left one step by step, its rows side by side, the right one in units,
+/// `strip` from one strip to the next.
 struct TileSides {
   const int32_t *left, *right;
   int64_t strip, units;
-  int32_t* sums;  // kPieceColumns apart
+  int32_t* sums;       // kPieceColumns apart
   const int32_t* ask;  // what to ask memory for meanwhile, a line a unit, this far apart
   int64_t ask_step;
 };
 
-/// Adds a tile's product to its sums. Each block's own sum stays in registers from its first unit to its last, and
-/// is added whole: a long sum keeps its precision, and does not depend on the company of its row.
+/// Adds a tile's product to its sums. Each block's own sum stays in registers from its first unit to its
+/// last, and is added whole: a long sum keeps its precision, and does not depend on the company of its row.
 template <class T, int kRows, int kStrips, bool kAhead>
 void blocked_tile(const TileSides& t) {
   const int32_t *left = t.left, *right = t.right, *ask = t.ask;
@@ -157,7 +157,7 @@ void block_strip(TileSides t, int64_t rows, int32_t* room) {
   using Wide = typename Widened<T>::Type;
   const int32_t* const next = t.right + t.strip;
   if (strips_stay_narrow<T>(rows)) return strip_tiles<T, kNarrowRows<T>>(t, rows, next, t.units);
-  if constexpr (kSteps<T> > 1) {
+  if constexpr (kSteps < T >> 1) {
     for (int64_t k = 0; k < t.units; ++k) {
       for (int step = 0; step < kSteps<T>; ++step)
         pstore(room + 16 * (kSteps<T> * k + step), bits_of(step_of(pload(t.right + 16 * k), step, T{})));
@@ -169,8 +169,8 @@ void block_strip(TileSides t, int64_t rows, int32_t* room) {
   }
 }
 
-/// Rows of `steps` steps, kBlockSteps + 8 apart, side by side: out [steps][kRows]. May write up to eight times kRows
-/// values more.
+/// Rows of `steps` steps, kBlockSteps + 8 apart, side by side: out [steps][kRows]. May write up to eight
+/// times kRows values more.
 template <int kRows>
 void interleave(const int32_t* rows, int64_t steps, int32_t* out) {
   for (int64_t k = 0; k < steps; k += 8) {

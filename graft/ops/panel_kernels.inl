@@ -1,5 +1,5 @@
-// Panels and tiles of products: the sums of a tile stay in registers (Goto and van de Geijn 2008), so that one row
-// streams a weight once, and many rows run at the processor's own rate.
+// Panels and tiles of products: the sums of a tile stay in registers (Goto and van de Geijn 2008), so that
+// one row streams a weight once, and many rows run at the processor's own rate.
 
 /// columns [count, summed] of T, at most a panel of them → their units, in strips as wide as a tile.
 template <class T>
@@ -12,7 +12,8 @@ void pack_panel(const T* columns, int64_t count, int64_t summed, int32_t* out) {
   }
 }
 
-/// Calls tile(kRows, first row) for tiles of nearly equal height: a last tile of one row would wait for its loads.
+/// Calls tile(kRows, first row) for tiles of nearly equal height: a last tile of one row would wait for its
+/// loads.
 template <int kRows, class Tile>
 void tile_of_height(int64_t height, int64_t row, const Tile& tile) {
   if (height == kRows) return tile(std::integral_constant<int, kRows>(), row);

@@ -1,5 +1,5 @@
-// Products on panels where the registers hold a tile of whole panels: its sums stay there from the first unit to
-// the last.
+// Products on panels where the registers hold a tile of whole panels: its sums stay there from the first unit
+// to the last.
 
 constexpr int64_t kPieceColumns = kPanel;
 
@@ -41,7 +41,8 @@ void panel_tile(const PanelProduct<T>& g, int64_t row) {
 
 template <class T, int kVecs>
 void panel_rows(const PanelProduct<T>& g) {
-  each_tile<kTileRows>(g.rows, [&](auto height, int64_t row) { panel_tile<T, decltype(height)::value, kVecs>(g, row); });
+  each_tile<kTileRows>(
+      g.rows, [&](auto height, int64_t row) { panel_tile<T, decltype(height)::value, kVecs>(g, row); });
 }
 
 template <class T>
@@ -95,7 +96,8 @@ void int8_tile(const Int8Product<T>& g, int64_t row) {
 
 template <class T, int kVecs>
 void int8_rows(const Int8Product<T>& g) {
-  each_tile<kTileRows>(g.rows, [&](auto height, int64_t row) { int8_tile<T, decltype(height)::value, kVecs>(g, row); });
+  each_tile<kTileRows>(
+      g.rows, [&](auto height, int64_t row) { int8_tile<T, decltype(height)::value, kVecs>(g, row); });
 }
 
 template <class T>

@@ -38,8 +38,8 @@ inline Vec widened(__m256i halves) {
                 high = _mm256_cvtepu16_epi32(_mm256_extracti128_si256(halves, 1));
   return {_mm256_castsi256_ps(_mm256_slli_epi32(low, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(high, 16))};
 }
-/// The bits of eight floats rounded to bfloat16, in the upper halves; the lower ones are of no use. To nearest,
-/// ties to even; NaN stays NaN.
+/// The bits of eight floats rounded to bfloat16, in the upper halves; the lower ones are of no use. To
+/// nearest, ties to even; NaN stays NaN.
 inline __m256i rounded_bits(__m256 v) {
   const __m256i bits = _mm256_castps_si256(v), one = _mm256_set1_epi32(1);
   const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), one);
@@ -54,12 +54,17 @@ inline __m256i narrowed(Vec v) {
                                              _mm256_srli_epi32(rounded_bits(v.high), 16));
   return _mm256_permute4x64_epi64(packed, 0xD8);
 }
-inline Vec vload(const Half* p) { return widened(load_bits(p)); }
+inline Vec vload(const Half* p) {
+  const auto eight = [](const Half* x) {
+    const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(x));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
+  };
+  return {eight(p), eight(p + 8)};
+}
 inline void vstore(Half* p, Vec v) { store_bits(p, narrowed(v)); }
 
-alignas(64) constexpr int32_t kLanes[32] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
-                                            -1, -1, -1, -1, -1, 0,  0,  0,  0,  0,  0,
-                                            0,  0,  0,  0,  0,  0,  0,  0,  0,  0};
+alignas(64) constexpr int32_t kLanes[32] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
+                                            0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0};
 /// All bits in the first n of sixteen lanes. 0 ≤ n ≤ 16.
 inline Pairs first_lanes(int64_t n) { return {load_bits(kLanes + 16 - n), load_bits(kLanes + 24 - n)}; }
 
@@ -79,7 +84,7 @@ inline __m256i load_first_halves(const Half* p, int64_t n) {
   return _mm256_or_si256(pairs, _mm256_and_si256(place, _mm256_set1_epi32(p[n - 1].x)));
 }
 inline Vec vload_first(const Half* p, int64_t n) {
-  return widened(n == 16 ? load_bits(p) : load_first_halves(p, n));
+  return n == 16 ? vload(p) : widened(load_first_halves(p, n));
 }
 /// By halves: masked stores are slow on some processors.
 inline void vstore_first(float* p, Vec v, int64_t n) {
@@ -144,7 +149,9 @@ inline float vhighest(Vec a) {
   return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
 }
 inline Vec vand(Vec a, Vec b) { return {_mm256_and_ps(a.low, b.low), _mm256_and_ps(a.high, b.high)}; }
-inline Vec vandnot(Vec a, Vec b) { return {_mm256_andnot_ps(a.low, b.low), _mm256_andnot_ps(a.high, b.high)}; }
+inline Vec vandnot(Vec a, Vec b) {
+  return {_mm256_andnot_ps(a.low, b.low), _mm256_andnot_ps(a.high, b.high)};
+}
 inline Vec vabs(Vec a) { return vandnot(vset(-0.0f), a); }
 /// |a| with the sign of b.
 inline Vec vcopysign(Vec a, Vec b) {
@@ -245,7 +252,9 @@ inline Pairs pjoin(Vec low, Vec high) {
 /// The same of the first n values of two rows; a row that is not there (null) counts as zeros.
 inline Pairs pjoin_rows(const Half* low, const Half* high, int64_t n) {
   const __m256i l = n == 16 ? load_bits(low) : load_first_halves(low, n);
-  const __m256i h = high == nullptr ? _mm256_setzero_si256() : n == 16 ? load_bits(high) : load_first_halves(high, n);
+  const __m256i h = high == nullptr ? _mm256_setzero_si256()
+                    : n == 16       ? load_bits(high)
+                                    : load_first_halves(high, n);
   const __m256i first = _mm256_unpacklo_epi16(l, h), second = _mm256_unpackhi_epi16(l, h);
   return {_mm256_permute2x128_si256(first, second, 0x20), _mm256_permute2x128_si256(first, second, 0x31)};
 }
