@@ -1,6 +1,7 @@
 #include "graft/peft/full.h"
 
 #include <functional>
+#include <set>
 
 #include "graft/base/error.h"
 #include "graft/peft/parts.h"
@@ -9,6 +10,21 @@ namespace graft {
 namespace {
 
 using Chosen = std::function<bool(const std::string& path)>;
+
+/// Only what is frozen is multiplied in 8 bits. Errors: UsageError where nothing would be.
+void require_frozen_map(Model& model, const AdapterBuilder& builder) {
+  std::set<const Parameter*> trained;
+  for (const auto& [path, parameter] : model.named_parameters()) {
+    if (builder.stands_in(path)) trained.insert(parameter.get());
+  }
+  for (const auto& [path, module] : model.named_modules()) {
+    const auto* const linear = dynamic_cast<const Linear*>(module);
+    if (linear != nullptr && linear->int8() && !trained.contains(linear->weight.get())) return;
+  }
+  throw UsageError(
+      "model.dtype",
+      "int8 with every linear map trained, expected bfloat16 or float32; only frozen ones are in 8 bits");
+}
 
 Adapter train_parts(const TuningMethod& method, const Json& given, Model& model, const Chosen& chosen) {
   const ConfigSource source = parts_source(method, given, model);
@@ -21,15 +37,11 @@ Adapter train_parts(const TuningMethod& method, const Json& given, Model& model,
     throw UsageError("method", "{} finds nothing to train in a {} model, expected at least one tensor",
                      method.name, model.info().model_type);
   }
+  if (model.int8) require_frozen_map(model, builder);
   return builder.finish();
 }
 
 Adapter create_full(const Json& config, Model& model, uint64_t) {
-  if (model.int8) {
-    throw UsageError(
-        "model.dtype",
-        "int8 with method full, expected bfloat16 or float32; only frozen weights are in 8 bits");
-  }
   return train_parts(kFull, config, model, [](const std::string&) { return true; });
 }
 
