@@ -16,7 +16,7 @@
 #include "graft/base/error.h"
 #include "graft/base/random.h"
 #include "graft/ops/kernels.h"
-#include "graft/ops/machine_rate.h"
+#include "graft/ops/tensor_memory.h"
 #include "graft/peft/adapter.h"
 #include "graft/session/session.h"
 #include "graft/train/evaluate.h"
@@ -134,7 +134,7 @@ int run(int argc, char** argv) {
   if (rounds < 1) throw graft::UsageError("rounds", "{}, expected a number above 0", argv[1]);
   const at::ScalarType type = graft::dtype_of(argc > 2 ? argv[2] : "float32");
   if (argc > 3) at::set_num_threads(std::max(1, std::atoi(argv[3])));
-  graft::ops::keep_large_buffers();
+  graft::ops::keep_tensor_memory();
   const at::NoGradGuard no_grad;
   const auto model = bert_base(type), merged = bert_base(type);
   std::vector<Variant> all = variants();

@@ -3,6 +3,7 @@
 // the language has no word for; nothing here comes from a header with code in it, so that no shared inline
 // function is compiled for the wrong processor.
 #include "graft/ops/fastfood_blocks.h"
+#include "graft/ops/lane_indices.h"
 
 namespace graft::ops::GRAFT_FASTFOOD_NAMESPACE {
 
@@ -17,15 +18,6 @@ struct Vectors {
   typedef float Memory __attribute__((vector_size(kBytes), may_alias, aligned(4)));
   typedef uint32_t WordMemory __attribute__((vector_size(kBytes), may_alias, aligned(4)));
   static constexpr int kLanes = kBytes / 4;
-};
-
-template <int... kIndex>
-struct Indices {};
-template <int kCount, int... kIndex>
-struct MakeIndices : MakeIndices<kCount - 1, kCount - 1, kIndex...> {};
-template <int... kIndex>
-struct MakeIndices<0, kIndex...> {
-  using Type = Indices<kIndex...>;
 };
 
 /// P: Vectors<…> with low_product (of the lower halves of Wide's lanes, whole), root, and gather (of a table

@@ -34,13 +34,12 @@ Tensor multiply(const Tensor& x, const Tensor& packed, const std::optional<Tenso
 int64_t planned_rows(const Tensor& x) { return std::max<int64_t>(1, x.size(0)); }
 
 /// Whether a weight goes in panels. oneDNN is the faster one for float32 where it has AVX-512, and for
-/// bfloat16 where it has that and we have no dot products; without AVX-512 it has no form for bfloat16 at
+/// bfloat16 where it has that and we have no lanes at all; without AVX-512 it has no form for bfloat16 at
 /// all.
 bool in_panels(const Tensor& columns) {
   static const bool wide = __builtin_cpu_supports("avx512f");
-  static const std::string kDots = avx512_bf16::kHalf.isa, kOwn = avx2::kHalf.isa;
-  if (columns.scalar_type() == at::kBFloat16) return !wide || isa() == kDots;
-  return !wide && isa() == kOwn;
+  const bool own = isa() != portable::kHalf.isa;
+  return columns.scalar_type() == at::kBFloat16 ? own || !wide : own && !wide;
 }
 
 /// The weight's columns [columns, summed] as their product wants them: units of panels (32-bit whole
@@ -51,7 +50,7 @@ Tensor packed_columns(const Tensor& columns, const Tensor& x) {
 }
 
 void pack(PackedWeight& packed, const Tensor& weight, const Tensor& x, bool backward) {
-  const uint32_t version = weight.is_inference() ? 0 : static_cast<uint32_t>(weight._version());
+  const uint32_t version = version_of(weight);
   if (!packed.source.defined() || !packed.source.is_same(weight) || packed.version != version) {
     packed = {
         .forward = packed_columns(weight.detach(), x), .backward = {}, .source = weight, .version = version};
@@ -59,7 +58,6 @@ void pack(PackedWeight& packed, const Tensor& weight, const Tensor& x, bool back
   if (backward && !packed.backward.defined()) packed.backward = packed_columns(weight.detach().t(), x);
 }
 
-/// x [T, summed] by packed columns; biases are constants here.
 /// oneDNN makes, and keeps, a kernel for each number of rows, and a batch's is another one in each step: rows
 /// of zeros round it up to one of few.
 constexpr int64_t kRowGrain = 64;
@@ -73,6 +71,7 @@ Tensor padded_rows(const Tensor& x) {
   return padded;
 }
 
+/// x [T, summed] by packed columns; biases are constants here.
 Tensor product(const Tensor& x, const Tensor& packed, int64_t columns, const Tensor& bias) {
   if (packed.scalar_type() == at::kInt) return panel_product(x, packed, columns, bias);
   std::optional<Tensor> added;

@@ -1,8 +1,9 @@
 // The transform on blocks that stay in cache, written once over a vector type and compiled for each
 // instruction set. A source file defines GRAFT_HADAMARD_NAMESPACE, sets its target options, and includes
-// this; nothing here comes from another header, so that no shared inline function is compiled for the wrong
-// processor.
+// this; nothing here comes from a header with code in it, so that no shared inline function is compiled for
+// the wrong processor.
 #include "graft/ops/hadamard_blocks.h"
+#include "graft/ops/lane_indices.h"
 
 namespace graft::ops::GRAFT_HADAMARD_NAMESPACE {
 
@@ -19,15 +20,6 @@ struct Double {
   using Value = double;
   typedef double Vector __attribute__((vector_size(kVectorBytes), may_alias, aligned(8)));
   static constexpr int kBytes = kVectorBytes, kLanes = kBytes / 8;
-};
-
-template <int... kIndex>
-struct Indices {};
-template <int kCount, int... kIndex>
-struct MakeIndices : MakeIndices<kCount - 1, kCount - 1, kIndex...> {};
-template <int... kIndex>
-struct MakeIndices<0, kIndex...> {
-  using Type = Indices<kIndex...>;
 };
 
 constexpr int log2_of(int power) { return power == 1 ? 0 : 1 + log2_of(power / 2); }

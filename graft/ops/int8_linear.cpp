@@ -76,7 +76,7 @@ Tensor rounded_rows(const Tensor& x) {
 }
 
 void pack(PackedInt8& packed, const Tensor& weight, bool backward) {
-  const uint32_t version = weight.is_inference() ? 0 : static_cast<uint32_t>(weight._version());
+  const uint32_t version = version_of(weight);
   if (!packed.source.defined() || !packed.source.is_same(weight) || packed.version != version) {
     const Int8Weight rounded = Int8Weight::of(weight);
     packed = {.exact_gradient = packed.exact_gradient,

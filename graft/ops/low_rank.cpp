@@ -136,15 +136,14 @@ void check(const Tensor& y, const Tensor& x, const Tensor& a, const Tensor& b) {
   }
 }
 
-uint32_t version(const Tensor& x) { return x.is_inference() ? 0 : static_cast<uint32_t>(x._version()); }
-
 void pack(PackedLowRank& packed, const Tensor& a, const Tensor& b, at::ScalarType type) {
   const auto fresh = [&](const Tensor& now, const Tensor& before, uint32_t before_version) {
-    return !before.defined() || !before.is_same(now) || before_version != version(now) || packed.type != type;
+    return !before.defined() || !before.is_same(now) || before_version != version_of(now) ||
+           packed.type != type;
   };
   if (fresh(a, packed.a, packed.a_version)) packed.down = packed_side(a, true, type);
   if (fresh(b, packed.b, packed.b_version)) packed.up = padded(b.t());
-  packed.a = a, packed.b = b, packed.a_version = version(a), packed.b_version = version(b);
+  packed.a = a, packed.b = b, packed.a_version = version_of(a), packed.b_version = version_of(b);
   packed.type = type;
 }
 

@@ -37,6 +37,11 @@ inline bool wants_gradient(const at::Tensor& x) {
   return x.defined() && x.requires_grad() && at::GradMode::is_enabled();
 }
 
+/// Another one once x was written to: what was packed of it is packed anew. 0 where nobody counts.
+inline uint32_t version_of(const at::Tensor& x) {
+  return x.is_inference() ? 0 : static_cast<uint32_t>(x._version());
+}
+
 /// An undefined tensor may not be handed to an autograd function; nothing may.
 inline std::optional<at::Tensor> maybe(const at::Tensor& x) {
   return x.defined() ? std::optional(x) : std::nullopt;

@@ -4,11 +4,10 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 
-#include <mutex>
-
 #include "graft/base/error.h"
 #include "graft/base/random.h"
 #include "graft/peft/builder.h"
+#include "graft/peft/lora_layer.h"
 
 namespace graft {
 namespace {
@@ -99,9 +98,7 @@ Tensor MergedWeights::value(const std::string& path) {
   const std::string module = module_of(path);
   if (module != module_) make(module);
   const auto held = held_.find(path);
-  if (held != held_.end()) return held->second;
-  const Tensor& base = parameters_.at(path)->base;
-  return type_ == at::ScalarType::Undefined ? widened(base) : base.to(type_);
+  return held != held_.end() ? held->second : typed(widened(parameters_.at(path)->base));
 }
 
 Tensor MergedWeights::typed(const Tensor& value) const {
@@ -143,26 +140,21 @@ void MergedWeights::make_by_rows(const std::string& module, const std::vector<co
   const Tensor& drawn = probe(linear.in());
   const int64_t rows = std::max<int64_t>(1, kPartValues / std::max<int64_t>(1, linear.in()));
   const int64_t parts = (linear.out() + rows - 1) / rows;
-  std::mutex mutex;
+  for (const auto& [name, parameter] : linear.named_parameters()) {
+    const Tensor none = typed(widened(parameter->base.narrow(0, 0, 0)));
+    held_[module + "." + name] = at::empty(parameter->shape, none.options());
+  }
+  std::vector<double> differences(static_cast<size_t>(parts));
   at::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
     const at::NoGradGuard no_grad;
     for (int64_t i = begin; i < end; ++i) {
       const int64_t first = i * rows, count = std::min(rows, linear.out() - first);
       const Part part = part_of(module, hooks, drawn, first, count);
-      const std::lock_guard lock(mutex);
-      for (const auto& [path, value] : part.values) {
-        Tensor& whole = held_[path];
-        if (!whole.defined()) {
-          auto shape = value.sizes().vec();
-          shape[0] = linear.out();
-          const at::ScalarType type = type_ == at::ScalarType::Undefined ? value.scalar_type() : type_;
-          whole = at::empty(shape, value.options().dtype(type));
-        }
-      }
-      largest_difference_ = std::max(largest_difference_, part.difference);
+      differences[static_cast<size_t>(i)] = part.difference;
       for (const auto& [path, value] : part.values) held_.at(path).narrow(0, first, count).copy_(value);
     }
   });
+  for (const double one : differences) largest_difference_ = std::max(largest_difference_, one);
 }
 
 MergedWeights::Part MergedWeights::part_of(const std::string& module,

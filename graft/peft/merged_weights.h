@@ -8,9 +8,10 @@
 #include <vector>
 
 #include "graft/peft/adapter.h"
-#include "graft/peft/lora_layer.h"
 
 namespace graft {
+
+class LoraLinear;
 
 /// An adapter, and how much of it: 1 is what being attached means.
 struct WeightedAdapter {

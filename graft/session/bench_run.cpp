@@ -132,12 +132,13 @@ struct Chosen {
 
 /// Errors: UsageError with the nearest names.
 Chosen chosen(const std::string& name) {
+  for (const BenchWork& work : bench_work_table()) {
+    if (name == work.name) return {work, false};
+    if (generates(work) && name == kGenerate + work.name) return {work, true};
+  }
   const std::vector<std::string> names = bench_works();
-  if (std::find(names.begin(), names.end(), name) == names.end())
-    throw UsageError("bench", "{}, expected one of {}{}", name, fmt::join(names, ", "),
-                     did_you_mean(name, names));
-  const bool generate = name.starts_with(kGenerate);
-  return {bench_work(generate ? name.substr(kGenerate.size()) : name), generate};
+  throw UsageError("bench", "{}, expected one of {}{}", name, fmt::join(names, ", "),
+                   did_you_mean(name, names));
 }
 
 }  // namespace

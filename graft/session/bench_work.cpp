@@ -4,7 +4,6 @@
 
 #include <algorithm>
 
-#include "graft/base/error.h"
 #include "graft/base/random.h"
 #include "graft/ops/cross_entropy.h"
 #include "graft/peft/adapter.h"
@@ -150,16 +149,6 @@ const std::vector<BenchWork>& bench_work_table() {
        kAllLinears, 4, 64},
   };
   return table;
-}
-
-const BenchWork& bench_work(const std::string& name) {
-  std::vector<std::string> names;
-  for (const BenchWork& work : bench_work_table()) {
-    if (work.name == name) return work;
-    names.push_back(work.name);
-  }
-  throw UsageError("bench", "{}, expected one of {}{}", name, fmt::join(names, ", "),
-                   did_you_mean(name, names));
 }
 
 BenchMeasurement measure_training(const BenchWork& work, const std::string& dtype, int64_t steps) {

@@ -16,8 +16,6 @@ struct BenchWork {
   int64_t block = 0;  // tokens of each; 0: MRPC's lengths
 };
 const std::vector<BenchWork>& bench_work_table();
-/// Errors: UsageError with the nearest names.
-const BenchWork& bench_work(const std::string& name);
 
 struct BenchMeasurement {
   double tokens_per_second = 0;  // the median step's

@@ -130,7 +130,9 @@ std::filesystem::path Recipe::text_folder() const {
 
 at::ScalarType Recipe::save_dtype() const {
   if (!model.save_dtype.empty()) return dtype_of(model.save_dtype);
-  return model.dtype == "int8" ? at::kBFloat16 : dtype_of(model.dtype);
+  LoadOptions load;
+  set_dtype(load, model.dtype);
+  return load.dtype;
 }
 
 Recipe read_recipe(Json document) {

@@ -5,6 +5,9 @@
 #include <ATen/ATen.h>
 
 #include "graft/base/error.h"
+#include "graft/ops/cross_entropy.h"
+#include "graft/ops/frozen_linear.h"
+#include "tests/ops/cases.h"
 
 namespace graft::test {
 namespace {
@@ -89,6 +92,52 @@ TEST(ChunkedSum, SecondBackwardIsRefused) {
   const Tensor sum = chunked_sum([](const Tensor& y, int64_t) { return (y * y).sum(); }, x, 3);
   sum.backward({}, true);
   EXPECT_THROW(sum.backward(), std::exception);
+}
+
+/// A vocabulary's loss as models make it.
+Tensor linear_cross_entropy(const Tensor& hidden, const Tensor& weight, const Tensor& bias,
+                            const Tensor& targets, ops::PackedWeight& packed, int64_t rows) {
+  const auto part = [&](const Tensor& some, int64_t first) {
+    return ops::cross_entropy(ops::frozen_linear(some, weight, bias, packed),
+                              targets.narrow(0, first, some.size(0)));
+  };
+  return chunked_sum(part, hidden, rows);
+}
+Tensor linear_cross_entropy_plain(const Tensor& hidden, const Tensor& weight, const Tensor& bias,
+                                  const Tensor& targets) {
+  return ops::cross_entropy_plain(ops::frozen_linear_plain(hidden, weight, bias), targets);
+}
+
+TEST(LinearCrossEntropy, FastEqualsPlain) {
+  struct Case {
+    int64_t rows, n;
+  };
+  each_form([](at::ScalarType type) {
+    for (const Case& c : {Case{1, 2}, Case{7, 16}, Case{40, 1000}}) {
+      // Every third row counts nothing.
+      const Tensor target = at::arange(c.rows, at::kLong) * 37 % c.n;
+      for (int64_t i = 1; i < c.rows; i += 3) target[i] = -100;
+      for (const bool biased : {false, true}) {
+        const Tensor weight = (normal({c.n, 24}, 2) / 5).to(type);
+        const Tensor bias = biased ? normal({c.n}, 3).to(type) : Tensor();
+        ops::PackedWeight packed;
+        expect_fast(
+            [&](const auto& v) { return linear_cross_entropy(v[0], weight, bias, target, packed, 6); },
+            [&](const auto& v) { return linear_cross_entropy_plain(v[0], weight, bias, target); },
+            {normal({c.rows, 24}, 1)}, {type}, fmt::format("{}×{}", c.rows, c.n));
+      }
+    }
+  });
+}
+
+TEST(LinearCrossEntropy, ChunksAddUp) {
+  const Tensor hidden = normal({400, 8}, 1, at::kFloat), weight = normal({50000, 8}, 2, at::kFloat);
+  const Tensor target = at::arange(400, at::kLong) * 100;
+  ops::PackedWeight packed;
+  // The gradient sums 50,000 terms: rounding grows with the root of their number.
+  expect_fast([&](const auto& v) { return linear_cross_entropy(v[0], weight, {}, target, packed, 96); },
+              [&](const auto& v) { return linear_cross_entropy_plain(v[0], weight, {}, target); }, {hidden},
+              {at::kFloat}, "chunks", 4);
 }
 
 }  // namespace

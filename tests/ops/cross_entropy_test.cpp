@@ -44,32 +44,5 @@ TEST(CrossEntropy, RefusesLabelsOutside) {
   EXPECT_THROW(ops::cross_entropy(at::zeros({2, 4}), at::zeros({1}, at::kLong)), InternalError);
 }
 
-TEST(LinearCrossEntropy, FastEqualsPlain) {
-  each_form([](at::ScalarType type) {
-    for (const Case& c : {Case{1, 2}, Case{7, 16}, Case{40, 1000}}) {
-      for (const bool biased : {false, true}) {
-        const Tensor target = targets(c), weight = (normal({c.n, 24}, 2) / 5).to(type);
-        const Tensor bias = biased ? normal({c.n}, 3).to(type) : Tensor();
-        ops::PackedWeight packed;
-        expect_fast(
-            [&](const auto& v) { return ops::linear_cross_entropy(v[0], weight, bias, target, packed); },
-            [&](const auto& v) { return ops::linear_cross_entropy_plain(v[0], weight, bias, target); },
-            {normal({c.rows, 24}, 1)}, {type}, fmt::format("{}×{}", c.rows, c.n));
-      }
-    }
-  });
-}
-
-TEST(LinearCrossEntropy, ChunksAddUp) {
-  // More logits than one chunk takes: 400 rows over 50,000.
-  const Tensor hidden = normal({400, 8}, 1, at::kFloat), weight = normal({50000, 8}, 2, at::kFloat);
-  const Tensor target = at::arange(400, at::kLong) * 100;
-  ops::PackedWeight packed;
-  // The gradient sums 50,000 terms: rounding grows with the root of their number.
-  expect_fast([&](const auto& v) { return ops::linear_cross_entropy(v[0], weight, {}, target, packed); },
-              [&](const auto& v) { return ops::linear_cross_entropy_plain(v[0], weight, {}, target); },
-              {hidden}, {at::kFloat}, "chunks", 4);
-}
-
 }  // namespace
 }  // namespace graft::test

@@ -3,6 +3,8 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+
 #include "graft/base/error.h"
 #include "graft/io/safetensors.h"
 #include "graft/session/bench_generate.h"
@@ -10,6 +12,7 @@
 #include "graft/session/eval_run.h"
 #include "graft/session/merge_run.h"
 #include "graft/session/session.h"
+#include "tests/error_of.h"
 #include "tests/session/tiny_run.h"
 
 namespace graft {
@@ -17,20 +20,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
+using test::error_of;
 using test::TinyRun;
-
-RunReport train(const Json& document, TrainRunOptions options = {}) {
-  return train_run(read_recipe(document), options);
-}
-
-std::string usage_error(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const UsageError& error) {
-    return error.what();
-  }
-  return "no error";
-}
+using test::train;
 
 TEST(Int8Run, TrainsEvaluatesAndSaysSo) {
   const TinyRun tiny;
@@ -47,14 +39,15 @@ TEST(Int8Run, TrainsEvaluatesAndSaysSo) {
 
 TEST(Int8Run, WholeModelsAndUnknownTypesAreRefused) {
   const TinyRun tiny;
-  const std::string full = usage_error([&] { train(tiny.language_model({"model.dtype=int8"})); });
+  const std::string full = error_of<UsageError>([&] { train(tiny.language_model({"model.dtype=int8"})); });
   EXPECT_NE(full.find("model.dtype"), std::string::npos) << full;
   EXPECT_NE(full.find("int8 with every linear map trained"), std::string::npos) << full;
   EXPECT_FALSE(fs::exists(tiny.output()));
-  const std::string other = usage_error([&] { train(tiny.classification({"model.dtype=int4"})); });
+  const std::string other = error_of<UsageError>([&] { train(tiny.classification({"model.dtype=int4"})); });
   EXPECT_NE(other.find("int8"), std::string::npos) << other;
   LoadOptions load;
-  EXPECT_NE(usage_error([&] { set_dtype(load, "int9"); }).find("did you mean int8"), std::string::npos);
+  EXPECT_NE(error_of<UsageError>([&] { set_dtype(load, "int9"); }).find("did you mean int8"),
+            std::string::npos);
 }
 
 /// Its trained parts are few; the rest is the checkpoint's, in a type that a file can have.
@@ -93,9 +86,12 @@ TEST(Int8Run, MergedMapsComeFromTheCheckpoint) {
 }
 
 TEST(Bench, GeneratesInEveryType) {
+  const auto& works = bench_work_table();
+  const auto tiny =
+      std::find_if(works.begin(), works.end(), [](const BenchWork& w) { return w.name == "tiny"; });
   for (const auto& [dtype, bytes] :
        {std::pair("float32", 4), std::pair("bfloat16", 2), std::pair("int8", 1)}) {
-    const GenerateMeasurement m = measure_generation(bench_work("tiny"), dtype, 1);
+    const GenerateMeasurement m = measure_generation(*tiny, dtype, 1);
     for (const double rate : {m.one, m.eight, m.prompt, m.unmerged, m.unmerged_share, m.prompt_operations})
       EXPECT_GT(rate, 0) << dtype;
     // Two layers: q and o 64², k and v 64 · 32, three maps of 64 · 128; the head.
@@ -108,9 +104,10 @@ TEST(Bench, GeneratesInEveryType) {
   for (const char* key : {"tokens_per_second", "share_of_bandwidth", "eight_over_one",
                           "prompt_tokens_per_second", "prompt_share_of_matrix_rate", "unmerged_over_merged"})
     EXPECT_GT(work[key].get<double>(), 0) << key;
-  EXPECT_NE(usage_error([] { bench_run({.works = {"generate/tini"}}); }).find("generate/tiny"),
+  EXPECT_NE(error_of<UsageError>([] { bench_run({.works = {"generate/tini"}}); }).find("generate/tiny"),
             std::string::npos);
-  EXPECT_NE(usage_error([] { bench_run({.works = {}, .dtype = "int9"}); }).find("int8"), std::string::npos);
+  EXPECT_NE(error_of<UsageError>([] { bench_run({.works = {}, .dtype = "int9"}); }).find("int8"),
+            std::string::npos);
 }
 
 }  // namespace

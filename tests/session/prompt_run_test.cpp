@@ -16,10 +16,7 @@ namespace graft {
 namespace {
 
 using test::TinyRun;
-
-RunReport train(const Json& document, TrainRunOptions options = {}) {
-  return train_run(read_recipe(document), options);
-}
+using test::train;
 
 /// The run's own evaluation says what training said of its best state.
 void expect_equal_metrics(const TinyRun& tiny, const RunReport& trained) {

@@ -8,10 +8,15 @@
 #include "graft/base/json.h"
 #include "graft/base/random.h"
 #include "graft/session/recipe.h"
+#include "graft/session/train_run.h"
 #include "tests/tasks/tiny_tokenizer.h"
 #include "tests/train/fakes.h"
 
 namespace graft::test {
+
+inline RunReport train(const Json& document, TrainRunOptions options = {}) {
+  return train_run(read_recipe(document), options);
+}
 
 class TinyRun {
  public:

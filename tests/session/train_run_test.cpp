@@ -12,6 +12,7 @@
 #include "graft/session/inspect.h"
 #include "graft/session/memory_plan.h"
 #include "graft/session/merge_run.h"
+#include "tests/error_of.h"
 #include "tests/session/tiny_run.h"
 
 namespace graft {
@@ -19,21 +20,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
+using test::error_of;
 using test::TinyRun;
-
-RunReport train(const Json& document, TrainRunOptions options = {}) {
-  return train_run(read_recipe(document), options);
-}
-
-template <class E>
-std::string error_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const E& error) {
-    return error.what();
-  }
-  return "no error";
-}
+using test::train;
 
 std::vector<Json> lines_of(const fs::path& path) {
   std::vector<Json> lines;

@@ -7,12 +7,15 @@
 #include <cmath>
 
 #include "graft/base/error.h"
+#include "tests/error_of.h"
 #include "tests/shared.h"
 #include "tests/tasks/tiny_tokenizer.h"
 #include "tests/train/fakes.h"
 
 namespace graft {
 namespace {
+
+using test::error_of;
 
 Example example(Json fields, int64_t line = 1) {
   return {std::move(fields), fmt::format("data.tsv:{}", line)};
@@ -30,15 +33,6 @@ class SequenceClassificationTest : public ::testing::Test {
                  .tokenizer = tokenizer_,
                  .max_positions = 64,
                  .train = &train});
-  }
-  template <class E>
-  std::string error_of(const std::function<void()>& call) {
-    try {
-      call();
-    } catch (const E& error) {
-      return error.what();
-    }
-    return "no error";
   }
 
   test::TinyTokenizer files_{"a b c d e f g h i j"};
