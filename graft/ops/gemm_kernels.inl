@@ -79,6 +79,9 @@ void product_columns(Product<T> g, int64_t rows) {
 /// c [rows, 16 vecs] = a · b (+ c).
 template <class T>
 void product(Product<T> g, int64_t rows, int64_t vecs) {
+  if constexpr (kTiles && std::is_same_v<T, Half>) {
+    if (tiles_product(g, rows, vecs)) return;
+  }
   if constexpr (kTileVecs == 1) {
     // Pairs are taken apart on the way, which needs registers.
     constexpr int kMost = kDepth<T> == 1 ? kTileRows : kTileRows - 2;

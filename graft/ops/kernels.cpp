@@ -16,11 +16,14 @@ struct Isa {
 
 /// Best first.
 const std::vector<Isa>& isas() {
+  static const bool wide = __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni") &&
+                           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+                           __builtin_cpu_supports("avx512vl");
   static const std::vector<Isa> table = {
-      {&avx512_bf16::kHalf, &avx512_bf16::kFloat,
-       __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni") &&
-           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512vl")},
+      {&avx512_amx::kHalf, &avx512_amx::kFloat,
+       wide && __builtin_cpu_supports("amx-bf16") && __builtin_cpu_supports("amx-int8") &&
+           avx512_amx::tiles_allowed()},
+      {&avx512_bf16::kHalf, &avx512_bf16::kFloat, wide},
       {&avx2::kHalf, &avx2::kFloat, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")},
       {&portable::kHalf, &portable::kFloat, true},
   };
@@ -62,8 +65,9 @@ std::string isa() { return chosen()->half->isa; }
 void choose_isa(const std::string& name) {
   const Isa* const found = find(name);
   if (found == nullptr)
-    throw UsageError("isa", "{}: not one that this processor runs, expected avx512_bf16, avx2 or portable",
-                     name);
+    throw UsageError(
+        "isa", "{}: not one that this processor runs, expected avx512_amx, avx512_bf16, avx2 or portable",
+        name);
   chosen() = found;
 }
 

@@ -103,11 +103,8 @@ struct LowRankOuter {
 /// Columns of a product's right side that lie together, as 32-bit units along what is summed: in one strip,
 /// or strips of sixteen, [units][columns rounded up to 16].
 constexpr int64_t kPanel = 64;
-/// Rows that one piece of a product takes: they stay in the second cache while the panels pass.
-constexpr int64_t kPanelRows = 96;
 
-/// y [rows, columns] = x [rows, units] · panel + bias. At most kPanelRows rows, and as many columns as a
-/// piece has.
+/// y [rows, columns] = x [rows, units] · panel + bias. At most as many rows and columns as a piece has.
 template <class T>
 struct PanelProduct {
   int64_t rows, units, columns;
@@ -177,7 +174,9 @@ struct Kernels {
   void (*low_rank_down)(const T* x, int64_t rows, int64_t n, const int32_t* packed, int64_t r, float* u);
   void (*low_rank_up)(const LowRankUp<T>&);
   void (*low_rank_outer)(const LowRankOuter<T>&);
-  int64_t piece_columns;  // of a panel's product, in whole panels
+  // What one piece of a panel's product takes: rows stay in the second cache while the panels pass; columns
+  // are whole panels.
+  int64_t piece_rows, piece_columns;
   void (*pack_panel)(const T* columns, int64_t count, int64_t summed, int32_t* out);
   void (*panel_product)(const PanelProduct<T>&);
   void (*rows_to_int8)(const RowsToInt8<T>&);
@@ -191,12 +190,18 @@ int64_t attention_scratch(int64_t queries, int64_t keys, int64_t dim);
 template <class T>
 const Kernels<T>& kernels();
 
-/// "avx512_bf16", "avx2" or "portable": what kernels() is now.
+/// "avx512_amx", "avx512_bf16", "avx2" or "portable": what kernels() is now.
 std::string isa();
 /// For tests and comparisons; weights in panels want packing again. Errors: UsageError for a name that is
 /// unknown or that this processor cannot run.
 void choose_isa(const std::string& name);
 
+namespace avx512_amx {
+extern const Kernels<Half> kHalf;
+extern const Kernels<float> kFloat;
+/// Asks the system for the tiles' registers; false where it has none, or keeps them.
+bool tiles_allowed();
+}  // namespace avx512_amx
 namespace avx512_bf16 {
 extern const Kernels<Half> kHalf;
 extern const Kernels<float> kFloat;

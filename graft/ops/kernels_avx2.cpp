@@ -19,6 +19,7 @@
 namespace graft::ops::avx2 {
 
 constexpr const char* kName = "avx2";
+constexpr bool kTiles = false;
 
 // The lanes come first, the table last.
 // clang-format off

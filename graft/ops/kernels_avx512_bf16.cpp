@@ -19,6 +19,7 @@
 namespace graft::ops::avx512_bf16 {
 
 constexpr const char* kName = "avx512_bf16";
+constexpr bool kTiles = false;
 
 // The lanes come first, the table last.
 // clang-format off

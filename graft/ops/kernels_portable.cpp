@@ -12,6 +12,7 @@
 namespace graft::ops::portable {
 
 constexpr const char* kName = "portable";
+constexpr bool kTiles = false;
 
 // The lanes come first, the table last.
 // clang-format off

@@ -3,11 +3,11 @@
 // of the rows in the second (Goto and van de Geijn 2008; Van Zee and van de Geijn 2015). What is narrower
 // than the processor multiplies is widened once a block.
 
-constexpr int64_t kPieceColumns = 6 * kPanel;
+constexpr int64_t kPieceRows = 96, kPieceColumns = 6 * kPanel;
 /// Steps of the sum in a block, 16 KB of a widened strip, and in one where one tile holds all rows and strips
 /// stream by.
 constexpr int64_t kBlockSteps = 256, kStreamSteps = 4096, kStreamAhead = 16 * 128;
-static_assert(kStreamSteps * kTileRows <= kPanelRows * kBlockSteps);
+static_assert(kStreamSteps * kTileRows <= kPieceRows * kBlockSteps);
 
 /// What a unit holds: one float, two bfloat16, four signed bytes; or, widened, two 16-bit values. A step of
 /// the sum takes a float, or two whole numbers.
@@ -101,10 +101,10 @@ void blocked_tile(const TileSides& t) {
 
 /// A piece's rows, the strip that is at work, and the sums.
 struct PieceScratch {
-  alignas(64) int32_t left[kPanelRows * kBlockSteps + 64];  // interleaving goes beyond a tile's end
+  alignas(64) int32_t left[kPieceRows * kBlockSteps + 64];  // interleaving goes beyond a tile's end
   alignas(64) int32_t rows[8 * (kBlockSteps + 8)];
   alignas(64) int32_t strip[16 * kBlockSteps];
-  alignas(64) int32_t sums[kPanelRows * kPieceColumns];
+  alignas(64) int32_t sums[kPieceRows * kPieceColumns];
 };
 
 /// Tiles up to which a strip's units are widened by each on the way.

@@ -14,16 +14,17 @@ struct PanelPiece {
   int64_t row, rows, column, columns;
 };
 
-/// Calls run(piece) for all blocks of rows × stretches of at most `widest` columns, whole panels, over the
+/// Calls run(piece) for all blocks of rows × stretches of columns, as large as the kernels' pieces, over the
 /// threads. A panel's units start at `column` times the number of units.
-template <class Run>
-void each_panel(int64_t rows, int64_t columns, int64_t widest, const Run& run) {
-  const int64_t panels = (columns + kPanel - 1) / kPanel, blocks = (rows + kPanelRows - 1) / kPanelRows;
+template <class T, class Run>
+void each_panel(int64_t rows, int64_t columns, const Kernels<T>& kernels, const Run& run) {
+  const int64_t highest = kernels.piece_rows;
+  const int64_t panels = (columns + kPanel - 1) / kPanel, blocks = (rows + highest - 1) / highest;
   const auto piece = [&](int64_t block, int64_t first, int64_t last) {
-    const int64_t row = block * kPanelRows, column = first * kPanel;
-    run({row, std::min(kPanelRows, rows - row), column, std::min(last * kPanel, columns) - column});
+    const int64_t row = block * highest, column = first * kPanel;
+    run({row, std::min(highest, rows - row), column, std::min(last * kPanel, columns) - column});
   };
-  const int64_t most = widest / kPanel;
+  const int64_t most = kernels.piece_columns / kPanel;
   // One block streams the weight from memory: each thread takes a stretch of it.
   if (blocks == 1) {
     at::parallel_for(0, panels, 1, [&](int64_t begin, int64_t end) {

@@ -1,7 +1,7 @@
 // Products on panels where the registers hold a tile of whole panels: its sums stay there from the first unit
 // to the last.
 
-constexpr int64_t kPieceColumns = kPanel;
+constexpr int64_t kPieceRows = kTiles ? 256 : 96, kPieceColumns = kPanel;
 
 /// The lanes of a panel's vector v that are columns.
 template <int kVecs>
@@ -47,6 +47,9 @@ void panel_rows(const PanelProduct<T>& g) {
 
 template <class T>
 void panel_product(const PanelProduct<T>& g) {
+  if constexpr (kTiles && std::is_same_v<T, Half>) {
+    if (tiles_panel_product(g)) return;
+  }
   switch ((g.columns + 15) / 16) {
     case 4:
       return panel_rows<T, 4>(g);
@@ -102,6 +105,9 @@ void int8_rows(const Int8Product<T>& g) {
 
 template <class T>
 void int8_product(const Int8Product<T>& g) {
+  if constexpr (kTiles) {
+    if (tiles_int8_product(g)) return;
+  }
   switch ((g.columns + 15) / 16) {
     case 4:
       return int8_rows<T, 4>(g);

@@ -24,7 +24,7 @@ inline Tensor normal(at::IntArrayRef shape, uint64_t seed, at::ScalarType type =
 inline std::vector<std::string> runnable_isas() {
   std::vector<std::string> out;
   const std::string before = ops::isa();
-  for (const char* name : {"avx512_bf16", "avx2", "portable"}) {
+  for (const char* name : {"avx512_amx", "avx512_bf16", "avx2", "portable"}) {
     try {
       ops::choose_isa(name);
       out.push_back(name);

@@ -1,0 +1,186 @@
+// Products by matrix tiles (AMX): sixteen rows of sixteen 32-bit units each. Units side by side, as right sides
+// and panels have them, are what a right tile wants. Two by two tiles of sums stay in place from the first
+// unit to the last.
+
+constexpr int64_t kTile = 16;
+/// Steps of fewer units than this leave the tiles too empty.
+constexpr int64_t kLeastDepth = 8;
+
+/// Units of one step, so that equal steps make up the sum; 0 where they would be too small.
+inline int64_t tile_depth(int64_t units) {
+  for (int64_t steps = (units + kTile - 1) / kTile; steps * kLeastDepth <= units; ++steps) {
+    if (units % steps == 0) return units / steps;
+  }
+  return 0;
+}
+
+/// A left side [rows, units] and a right side [units, 16 vecs]; strides in bytes.
+struct TileSides {
+  const void* left;
+  int64_t left_stride;
+  const int32_t* right;
+  int64_t right_stride;
+  int64_t depth, steps;
+};
+
+/// What the processor reads of its tiles' shapes.
+struct alignas(64) TileShapes {
+  uint8_t palette = 1, start_row = 0, reserved[14] = {};
+  uint16_t row_bytes[16] = {};
+  uint8_t rows[16] = {};
+};
+
+/// Tiles 0 to 3: sums, [upper, lower] × [left, right]; 4, 5: upper and lower rows; 6, 7: columns. A height of
+/// zero leaves its tiles out.
+inline void shape_tiles(int64_t upper, int64_t lower, int64_t depth) {
+  TileShapes shapes;
+  const auto shape = [&shapes](int tile, int64_t rows, int64_t units) {
+    shapes.rows[tile] = static_cast<uint8_t>(rows);
+    shapes.row_bytes[tile] = static_cast<uint16_t>(rows > 0 ? 4 * units : 0);
+  };
+  for (const int tile : {0, 1}) shape(tile, upper, kTile);
+  for (const int tile : {2, 3}) shape(tile, lower, kTile);
+  shape(4, upper, depth), shape(5, lower, depth);
+  for (const int tile : {6, 7}) shape(tile, depth, kTile);
+  _tile_loadconfig(&shapes);
+}
+
+/// sum += left · right: of bfloat16 as float32, or of bytes as whole numbers. A macro, because tiles are named
+/// by literals.
+#define GRAFT_TILE_DOT(Sum, sum, left, right) \
+  do {                                        \
+    if constexpr (std::is_same_v<Sum, float>) \
+      _tile_dpbf16ps(sum, left, right);       \
+    else                                      \
+      _tile_dpbusd(sum, left, right);         \
+  } while (false)
+
+/// Sums [≤ 32, ≤ 32], `stride` apart, of the rows from `row` and the columns from vector `vec`.
+template <class Sum, bool kLower, bool kRight>
+void tile_sums(const TileSides& s, int64_t row, int64_t vec, Sum* sums, int64_t stride, bool accumulate) {
+  const int64_t bytes = stride * 4;
+  Sum* const lower = sums + kTile * stride;
+  if (accumulate) {
+    _tile_loadd(0, sums, bytes);
+    if constexpr (kRight) _tile_loadd(1, sums + kTile, bytes);
+    if constexpr (kLower) _tile_loadd(2, lower, bytes);
+    if constexpr (kLower && kRight) _tile_loadd(3, lower + kTile, bytes);
+  } else {
+    _tile_zero(0);
+    if constexpr (kRight) _tile_zero(1);
+    if constexpr (kLower) _tile_zero(2);
+    if constexpr (kLower && kRight) _tile_zero(3);
+  }
+  const char* left = static_cast<const char*>(s.left) + row * s.left_stride;
+  const char* right = reinterpret_cast<const char*>(s.right + vec * kTile);
+  for (int64_t step = 0; step < s.steps; ++step) {
+    _tile_loadd(6, right, s.right_stride);
+    _tile_loadd(4, left, s.left_stride);
+    GRAFT_TILE_DOT(Sum, 0, 4, 6);
+    if constexpr (kRight) {
+      _tile_loadd(7, right + 64, s.right_stride);
+      GRAFT_TILE_DOT(Sum, 1, 4, 7);
+    }
+    if constexpr (kLower) {
+      _tile_loadd(5, left + kTile * s.left_stride, s.left_stride);
+      GRAFT_TILE_DOT(Sum, 2, 5, 6);
+      if constexpr (kRight) GRAFT_TILE_DOT(Sum, 3, 5, 7);
+    }
+    left += 4 * s.depth;
+    right += s.depth * s.right_stride;
+  }
+  _tile_stored(0, sums, bytes);
+  if constexpr (kRight) _tile_stored(1, sums + kTile, bytes);
+  if constexpr (kLower) _tile_stored(2, lower, bytes);
+  if constexpr (kLower && kRight) _tile_stored(3, lower + kTile, bytes);
+}
+#undef GRAFT_TILE_DOT
+
+/// Calls block(row, rows, vec, vecs) for all blocks of at most 32 rows and two vectors of columns, the tiles
+/// shaped for it.
+template <class Block>
+void each_tile_block(int64_t rows, int64_t vecs, int64_t depth, const Block& block) {
+  for (int64_t row = 0, height = 0; row < rows; row += height) {
+    const int64_t before = height;
+    height = std::min<int64_t>(2 * kTile, rows - row);
+    if (height != before) shape_tiles(std::min(kTile, height), std::max<int64_t>(0, height - kTile), depth);
+    for (int64_t vec = 0; vec < vecs; vec += 2) block(row, height, vec, std::min<int64_t>(2, vecs - vec));
+  }
+  _tile_release();
+}
+
+/// The sums of one such block.
+template <class Sum>
+void tile_block(const TileSides& s, int64_t row, int64_t rows, int64_t vec, int64_t vecs, Sum* sums,
+                int64_t stride, bool accumulate) {
+  const bool lower = rows > kTile, right = vecs > 1;
+  const auto run = lower ? (right ? tile_sums<Sum, true, true> : tile_sums<Sum, true, false>)
+                         : (right ? tile_sums<Sum, false, true> : tile_sums<Sum, false, false>);
+  run(s, row, vec, sums, stride, accumulate);
+}
+
+// The operations that have a form by tiles: true when it was taken.
+
+inline bool tiles_product(const Product<Half>& g, int64_t rows, int64_t vecs) {
+  const int64_t depth = tile_depth(g.steps);
+  if (depth == 0) return false;
+  const TileSides sides{g.a, g.lda * 2, g.b, g.right.step * 4, depth, g.steps / depth};
+  each_tile_block(rows, vecs, depth, [&](int64_t row, int64_t height, int64_t vec, int64_t wide) {
+    tile_block(sides, row, height, vec, wide, g.c + row * g.ldc + 16 * vec, g.ldc, g.accumulate);
+  });
+  return true;
+}
+
+/// The sums of a block, rows kSums apart.
+constexpr int64_t kSums = 2 * kTile;
+
+/// sums + bias as bfloat16, for the columns from `column` on.
+inline void store_block(const PanelProduct<Half>& g, int64_t row, int64_t rows, int64_t column, const float* sums) {
+  const int64_t left = std::min<int64_t>(16, g.columns - column),
+                right = std::clamp<int64_t>(g.columns - column - 16, 0, 16);
+  const Vec left_bias = g.bias ? vload_first(g.bias + column, left) : vset(0.0f);
+  const Vec right_bias = g.bias ? vload_first(g.bias + column + 16, right) : vset(0.0f);
+  Half* y = g.y + row * g.y_stride + column;
+  if (right == 16) {
+    for (int64_t i = 0; i < rows; ++i, sums += kSums, y += g.y_stride) {
+      vstore(y, vload(sums) + left_bias);
+      vstore(y + 16, vload(sums + 16) + right_bias);
+    }
+    return;
+  }
+  for (int64_t i = 0; i < rows; ++i, sums += kSums, y += g.y_stride) {
+    vstore_first(y, vload(sums) + left_bias, left);
+    if (right > 0) vstore_first(y + 16, vload(sums + 16) + right_bias, right);
+  }
+}
+
+inline bool tiles_panel_product(const PanelProduct<Half>& g) {
+  const int64_t depth = tile_depth(g.units), vecs = (g.columns + 15) / 16;
+  if (depth == 0) return false;
+  const TileSides sides{g.x, g.x_stride * 2, g.panel, vecs * 64, depth, g.units / depth};
+  alignas(64) float sums[kSums * kSums];
+  each_tile_block(g.rows, vecs, depth, [&](int64_t row, int64_t height, int64_t vec, int64_t wide) {
+    tile_block(sides, row, height, vec, wide, sums, kSums, false);
+    store_block(g, row, height, 16 * vec, sums);
+  });
+  return true;
+}
+
+template <class T>
+bool tiles_int8_product(const Int8Product<T>& g) {
+  const int64_t depth = tile_depth(g.units), vecs = (g.columns + 15) / 16;
+  if (depth == 0) return false;
+  const TileSides sides{g.x, g.x_stride, g.panel, vecs * 64, depth, g.units / depth};
+  alignas(64) int32_t sums[kSums * kSums];
+  each_tile_block(g.rows, vecs, depth, [&](int64_t row, int64_t height, int64_t vec, int64_t wide) {
+    tile_block(sides, row, height, vec, wide, sums, kSums, false);
+    for (int64_t v = 0; v < wide; ++v) {
+      const int64_t column = 16 * (vec + v);
+      const Pairs offset = pload(g.offset + column);
+      for (int64_t i = 0; i < height; ++i) {
+        int8_lanes(g, row + i, column, pminus(pload(sums + i * kSums + 16 * v), offset), g.panel + column, 16 * vecs);
+      }
+    }
+  });
+  return true;
+}
