@@ -20,6 +20,7 @@ namespace graft::ops::avx2 {
 
 constexpr const char* kName = "avx2";
 constexpr bool kTiles = false;
+constexpr int64_t kPieceRows = 96;
 
 // The lanes come first, the table last.
 // clang-format off

@@ -23,6 +23,7 @@ namespace graft::ops::avx512_amx {
 
 constexpr const char* kName = "avx512_amx";
 constexpr bool kTiles = true;
+constexpr int64_t kPieceRows = 256;
 
 // The lanes come first, the table last.
 // clang-format off

@@ -20,6 +20,7 @@ namespace graft::ops::avx512_bf16 {
 
 constexpr const char* kName = "avx512_bf16";
 constexpr bool kTiles = false;
+constexpr int64_t kPieceRows = 96;
 
 // The lanes come first, the table last.
 // clang-format off

@@ -13,6 +13,7 @@ namespace graft::ops::portable {
 
 constexpr const char* kName = "portable";
 constexpr bool kTiles = false;
+constexpr int64_t kPieceRows = 96;
 
 // The lanes come first, the table last.
 // clang-format off

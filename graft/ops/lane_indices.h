@@ -1,5 +1,5 @@
-// Numbers of lanes as template arguments, for kernels that are written once over a vector's width. Types alone:
-// no code that would be compiled for one processor and run on another.
+// Numbers of lanes as template arguments, for kernels that are written once over a vector's width. Types
+// alone: no code that would be compiled for one processor and run on another.
 #pragma once
 
 namespace graft::ops {

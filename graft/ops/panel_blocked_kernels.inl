@@ -3,7 +3,7 @@
 // of the rows in the second (Goto and van de Geijn 2008; Van Zee and van de Geijn 2015). What is narrower
 // than the processor multiplies is widened once a block.
 
-constexpr int64_t kPieceRows = 96, kPieceColumns = 6 * kPanel;
+constexpr int64_t kPieceColumns = 6 * kPanel;
 /// Steps of the sum in a block, 16 KB of a widened strip, and in one where one tile holds all rows and strips
 /// stream by.
 constexpr int64_t kBlockSteps = 256, kStreamSteps = 4096, kStreamAhead = 16 * 128;

@@ -40,7 +40,7 @@ Tensor panel_product(const Tensor& x, const Tensor& units, int64_t columns, cons
   const Tensor y = at::empty({x.size(0), columns}, x.options().requires_grad(false));
   by_type(x, [&]<class T>(T) {
     const int64_t depth = 4 / static_cast<int64_t>(sizeof(T));
-    each_panel(x.size(0), columns, kernels<T>(), [&](const PanelPiece& p) {
+    each_panel(x.size(0), columns, summed * in.element_size(), kernels<T>(), [&](const PanelPiece& p) {
       kernels<T>().panel_product({.rows = p.rows,
                                   .units = summed / depth,
                                   .columns = p.columns,

@@ -14,11 +14,17 @@ struct PanelPiece {
   int64_t row, rows, column, columns;
 };
 
+/// Rows of a piece: as many as the second cache keeps while the panels pass, at most `most`.
+inline int64_t piece_rows(int64_t most, int64_t row_bytes) {
+  constexpr int64_t kKept = 512 << 10, kLeast = 96, kGrain = 32;
+  return std::min(most, std::max(kLeast, kKept / row_bytes / kGrain * kGrain));
+}
+
 /// Calls run(piece) for all blocks of rows × stretches of columns, as large as the kernels' pieces, over the
-/// threads. A panel's units start at `column` times the number of units.
+/// threads; `row_bytes`: of the left side. A panel's units start at `column` times the number of units.
 template <class T, class Run>
-void each_panel(int64_t rows, int64_t columns, const Kernels<T>& kernels, const Run& run) {
-  const int64_t highest = kernels.piece_rows;
+void each_panel(int64_t rows, int64_t columns, int64_t row_bytes, const Kernels<T>& kernels, const Run& run) {
+  const int64_t highest = piece_rows(kernels.piece_rows, row_bytes);
   const int64_t panels = (columns + kPanel - 1) / kPanel, blocks = (rows + highest - 1) / highest;
   const auto piece = [&](int64_t block, int64_t first, int64_t last) {
     const int64_t row = block * highest, column = first * kPanel;

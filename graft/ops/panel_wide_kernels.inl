@@ -1,7 +1,7 @@
 // Products on panels where the registers hold a tile of whole panels: its sums stay there from the first unit
 // to the last.
 
-constexpr int64_t kPieceRows = kTiles ? 256 : 96, kPieceColumns = kPanel;
+constexpr int64_t kPieceColumns = kPanel;
 
 /// The lanes of a panel's vector v that are columns.
 template <int kVecs>

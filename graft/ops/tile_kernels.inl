@@ -96,17 +96,15 @@ void tile_sums(const TileSides& s, int64_t row, int64_t vec, Sum* sums, int64_t 
 }
 #undef GRAFT_TILE_DOT
 
-/// Calls block(row, rows, vec, vecs) for all blocks of at most 32 rows and two vectors of columns, the tiles
-/// shaped for it.
+/// Calls block(row, rows) for all blocks of at most 32 rows, the tiles shaped for it.
 template <class Block>
-void each_tile_block(int64_t rows, int64_t vecs, int64_t depth, const Block& block) {
+void each_tile_rows(int64_t rows, int64_t depth, const Block& block) {
   for (int64_t row = 0, height = 0; row < rows; row += height) {
     const int64_t before = height;
     height = std::min<int64_t>(2 * kTile, rows - row);
     if (height != before) shape_tiles(std::min(kTile, height), std::max<int64_t>(0, height - kTile), depth);
-    for (int64_t vec = 0; vec < vecs; vec += 2) block(row, height, vec, std::min<int64_t>(2, vecs - vec));
+    block(row, height);
   }
-  _tile_release();
 }
 
 /// The sums of one such block.
@@ -125,30 +123,56 @@ inline bool tiles_product(const Product<Half>& g, int64_t rows, int64_t vecs) {
   const int64_t depth = tile_depth(g.steps);
   if (depth == 0) return false;
   const TileSides sides{g.a, g.lda * 2, g.b, g.right.step * 4, depth, g.steps / depth};
-  each_tile_block(rows, vecs, depth, [&](int64_t row, int64_t height, int64_t vec, int64_t wide) {
-    tile_block(sides, row, height, vec, wide, g.c + row * g.ldc + 16 * vec, g.ldc, g.accumulate);
+  each_tile_rows(rows, depth, [&](int64_t row, int64_t height) {
+    for (int64_t vec = 0; vec < vecs; vec += 2) {
+      tile_block(sides, row, height, vec, std::min<int64_t>(2, vecs - vec), g.c + row * g.ldc + 16 * vec, g.ldc,
+                 g.accumulate);
+    }
   });
+  _tile_release();
   return true;
 }
 
-/// The sums of a block, rows kSums apart.
-constexpr int64_t kSums = 2 * kTile;
+/// Rows of a panel's sums are so far apart; steps of a sum that are done together, so that two vectors' units
+/// stay in the first cache while the rows pass.
+constexpr int64_t kSums = 2 * kTile, kStepsTogether = 16;
+
+/// All sums of a piece, two vectors of columns at a time, for finish(vec, vecs, sums).
+template <class Sum, class Finish>
+void tile_panel(const TileSides& s, int64_t rows, int64_t vecs, const Finish& finish) {
+  alignas(64) Sum sums[kPieceRows * kSums];
+  for (int64_t vec = 0; vec < vecs; vec += 2) {
+    const int64_t wide = std::min<int64_t>(2, vecs - vec);
+    TileSides part = s;
+    for (int64_t done = 0; done < s.steps; done += part.steps) {
+      const int64_t blocks = (s.steps - done + kStepsTogether - 1) / kStepsTogether;
+      part.steps = (s.steps - done + blocks - 1) / blocks;
+      part.left = static_cast<const char*>(s.left) + done * 4 * s.depth;
+      part.right = s.right + done * s.depth * (s.right_stride / 4);
+      each_tile_rows(rows, s.depth, [&](int64_t row, int64_t height) {
+        tile_block(part, row, height, vec, wide, sums + row * kSums, kSums, done > 0);
+      });
+    }
+    finish(vec, wide, sums);
+  }
+  _tile_release();
+}
 
 /// sums + bias as bfloat16, for the columns from `column` on.
-inline void store_block(const PanelProduct<Half>& g, int64_t row, int64_t rows, int64_t column, const float* sums) {
+inline void store_sums(const PanelProduct<Half>& g, int64_t column, const float* sums) {
   const int64_t left = std::min<int64_t>(16, g.columns - column),
                 right = std::clamp<int64_t>(g.columns - column - 16, 0, 16);
   const Vec left_bias = g.bias ? vload_first(g.bias + column, left) : vset(0.0f);
   const Vec right_bias = g.bias ? vload_first(g.bias + column + 16, right) : vset(0.0f);
-  Half* y = g.y + row * g.y_stride + column;
+  Half* y = g.y + column;
   if (right == 16) {
-    for (int64_t i = 0; i < rows; ++i, sums += kSums, y += g.y_stride) {
+    for (int64_t i = 0; i < g.rows; ++i, sums += kSums, y += g.y_stride) {
       vstore(y, vload(sums) + left_bias);
       vstore(y + 16, vload(sums + 16) + right_bias);
     }
     return;
   }
-  for (int64_t i = 0; i < rows; ++i, sums += kSums, y += g.y_stride) {
+  for (int64_t i = 0; i < g.rows; ++i, sums += kSums, y += g.y_stride) {
     vstore_first(y, vload(sums) + left_bias, left);
     if (right > 0) vstore_first(y + 16, vload(sums + 16) + right_bias, right);
   }
@@ -158,11 +182,8 @@ inline bool tiles_panel_product(const PanelProduct<Half>& g) {
   const int64_t depth = tile_depth(g.units), vecs = (g.columns + 15) / 16;
   if (depth == 0) return false;
   const TileSides sides{g.x, g.x_stride * 2, g.panel, vecs * 64, depth, g.units / depth};
-  alignas(64) float sums[kSums * kSums];
-  each_tile_block(g.rows, vecs, depth, [&](int64_t row, int64_t height, int64_t vec, int64_t wide) {
-    tile_block(sides, row, height, vec, wide, sums, kSums, false);
-    store_block(g, row, height, 16 * vec, sums);
-  });
+  tile_panel<float>(sides, g.rows, vecs,
+                    [&](int64_t vec, int64_t, const float* sums) { store_sums(g, 16 * vec, sums); });
   return true;
 }
 
@@ -171,14 +192,13 @@ bool tiles_int8_product(const Int8Product<T>& g) {
   const int64_t depth = tile_depth(g.units), vecs = (g.columns + 15) / 16;
   if (depth == 0) return false;
   const TileSides sides{g.x, g.x_stride, g.panel, vecs * 64, depth, g.units / depth};
-  alignas(64) int32_t sums[kSums * kSums];
-  each_tile_block(g.rows, vecs, depth, [&](int64_t row, int64_t height, int64_t vec, int64_t wide) {
-    tile_block(sides, row, height, vec, wide, sums, kSums, false);
+  tile_panel<int32_t>(sides, g.rows, vecs, [&](int64_t vec, int64_t wide, const int32_t* sums) {
     for (int64_t v = 0; v < wide; ++v) {
       const int64_t column = 16 * (vec + v);
       const Pairs offset = pload(g.offset + column);
-      for (int64_t i = 0; i < height; ++i) {
-        int8_lanes(g, row + i, column, pminus(pload(sums + i * kSums + 16 * v), offset), g.panel + column, 16 * vecs);
+      for (int64_t i = 0; i < g.rows; ++i) {
+        int8_lanes(g, i, column, pminus(pload(sums + i * kSums + 16 * v), offset), g.panel + column,
+                   16 * vecs);
       }
     }
   });
