@@ -41,12 +41,14 @@ def arguments():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--checkpoint", action="store_true")
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--full", action="store_true", help="the whole model is trained, in place of LoRA")
     return parser.parse_args()
 
 
 def adapted(model, args, torch, **config):
-    from peft import LoraConfig, get_peft_model
-    model = get_peft_model(model, LoraConfig(r=8, lora_alpha=16, lora_dropout=0.0, **config))
+    if not args.full:
+        from peft import LoraConfig, get_peft_model
+        model = get_peft_model(model, LoraConfig(r=8, lora_alpha=16, lora_dropout=0.0, **config))
     trained = [p for p in model.parameters() if p.requires_grad]
     if args.mode == "tuned":
         for p in trained:

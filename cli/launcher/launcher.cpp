@@ -8,6 +8,7 @@
 #include <cstring>
 #include <exception>
 #include <filesystem>
+#include <fstream>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -65,11 +66,23 @@ int help(const Arguments& arguments) {
   return print(json ? help_document(rows).dump(2) + "\n" : help_text(rows));
 }
 
+/// Whether others compute on this machine now: in each of a few looks something beside us runs or wants to.
+bool others_compute() {
+  for (int look = 0; look < 3; ++look) {
+    if (look > 0) usleep(1000);
+    std::ifstream file("/proc/loadavg");
+    double minutes = 0;
+    int running = 0;
+    if (!(file >> minutes >> minutes >> minutes >> running) || running <= 1) return false;
+  }
+  return true;
+}
+
 /// Becomes the engine. Errors: DataError where there is none.
 [[noreturn]] void run_engine(char** argv) {
-  // Threads that wait for each other give their core away soon: on a machine with other work, spinning costs
-  // a multiple of the run. Whoever set it knows better.
-  setenv("GOMP_SPINCOUNT", "2000", 0);
+  // On a machine with other work, threads that wait for each other give their core away soon: spinning would
+  // cost a multiple of the run. On a quiet one, waking them costs more. Whoever set it knows better.
+  if (others_compute()) setenv("GOMP_SPINCOUNT", "2000", 0);
   const fs::path folder = fs::read_symlink("/proc/self/exe").parent_path();
   const fs::path places[] = {folder / "graft-engine", folder / GRAFT_ENGINE_FOLDER / "graft-engine"};
   for (const fs::path& place : places) {

@@ -137,7 +137,7 @@ inline bool tiles_product(const Product<Half>& g, int64_t rows, int64_t vecs) {
 /// nearly the same speed.
 template <class Sum>
 void tile_stream(const TileSides& s, int64_t rows, Sum* sums, int64_t stride) {
-  constexpr int64_t kAhead = 4;  // steps
+  constexpr int64_t kAhead = 3;  // steps
   TileShapes shapes;
   for (const int tile : {0, 1, 2, 3}) shapes.set(tile, rows, kTile);
   shapes.set(4, rows, s.depth);
@@ -151,14 +151,22 @@ void tile_stream(const TileSides& s, int64_t rows, Sum* sums, int64_t stride) {
   const char* right = reinterpret_cast<const char*>(s.right);
   const int64_t bytes = s.depth * s.right_stride;
   for (int64_t step = 0; step < s.steps; ++step) {
-    for (int64_t i = 0; i < bytes; i += 64) _mm_prefetch(right + kAhead * bytes + i, _MM_HINT_T0);
+    const char* const ahead = right + kAhead * bytes;
+    const int64_t quarter = bytes / 4;
+    const auto ask = [&](int which) {
+      for (int64_t i = 0; i < quarter; i += 64) _mm_prefetch(ahead + which * quarter + i, _MM_HINT_T0);
+    };
     _tile_loadd(4, left, s.left_stride);
+    ask(0);
     _tile_loadd(5, right, s.right_stride);
     GRAFT_TILE_DOT(Sum, 0, 4, 5);
+    ask(1);
     _tile_loadd(6, right + 64, s.right_stride);
     GRAFT_TILE_DOT(Sum, 1, 4, 6);
+    ask(2);
     _tile_loadd(7, right + 128, s.right_stride);
     GRAFT_TILE_DOT(Sum, 2, 4, 7);
+    ask(3);
     _tile_loadd(5, right + 192, s.right_stride);
     GRAFT_TILE_DOT(Sum, 3, 4, 5);
     left += 4 * s.depth;

@@ -52,6 +52,12 @@ Indices first_of(const Indices& batch, const std::vector<int64_t>& lengths, int6
   return out;
 }
 
+/// What is resident beside the tensors' region.
+int64_t beside_tensors() { return memory_bytes() - ops::tensor_memory().reached; }
+
+/// oneDNN makes, and keeps, kernels for each number of rows; after a few they are the same ones.
+constexpr int64_t kNumbersOfRows = 4;
+
 /// What a batch's gradients take, for a number of recomputed blocks.
 class StepBytes {
  public:
@@ -61,6 +67,18 @@ class StepBytes {
     small_ = first_of(large_, lengths_, kSmallRows);
     middle_ = first_of(large_, lengths_, 2 * rows_of(small_, lengths_));
     trainer_.measure_bytes(small_, 0);  // weights are packed now, which is no part of a step
+    const int64_t before = beside_tensors();
+    trainer_.measure_bytes(middle_, 0);
+    const int64_t after = beside_tensors();
+    beside_ = after + kNumbersOfRows * std::max<int64_t>(0, after - before);
+    const ops::TensorMemory tensors = ops::tensor_memory();
+    kept_ = tensors.bytes;
+    if (tensors.peak > 0) spread_ = static_cast<double>(tensors.reached) / static_cast<double>(tensors.peak);
+  }
+  /// Resident at the highest: tensors that stay and a step's, spread over the region as they were here, and
+  /// what lies beside it.
+  int64_t resident(int64_t step) const {
+    return beside_ + static_cast<int64_t>(spread_ * static_cast<double>(kept_ + step));
   }
   int64_t of(int64_t recomputed) {
     const int64_t rows = rows_of(large_, lengths_);
@@ -76,6 +94,8 @@ class StepBytes {
   Trainer& trainer_;
   std::vector<int64_t> lengths_;
   Indices large_, middle_, small_;
+  int64_t beside_ = 0, kept_ = 0;
+  double spread_ = 1;
 };
 
 int64_t bytes_of(const TensorMap& tensors) {
@@ -146,11 +166,7 @@ MemoryPlan plan_memory(const Experiment& experiment, const Adapter& adapter, Tra
   plan.recomputed = train.checkpointing == "true" ? most : 0;
   StepBytes step(experiment, trainer);
   plan.activations = step.of(plan.recomputed);
-  // The packed weights are there now, and the pages of what the small batches took, which the large one will
-  // use.
-  const ops::TensorMemory tensors = ops::tensor_memory();
-  const int64_t others = memory_bytes() - tensors.reached + tensors.bytes + best;
-  plan.total = others + plan.activations;
+  plan.total = step.resident(plan.activations) + best;
   if (train.memory.empty()) return plan;
   const int64_t limit = parse_bytes(train.memory, "train.memory");
   if (plan.total > limit && train.checkpointing == "auto" && most > 0) {
