@@ -110,6 +110,15 @@ TEST_F(KilledRunTest, GoingOnEqualsNeverStoppingWithAdaLora) {
   EXPECT_EQ(config["rank_pattern"].size(), 4U);
 }
 
+/// A prompt that comes out of a network goes on with the network, of which the adapter's file keeps nothing.
+TEST_F(KilledRunTest, GoingOnEqualsNeverStoppingWithAPromptOutOfANetwork) {
+  expect_going_on({"method={name: p_tuning, num_virtual_tokens: 2, encoder_reparameterization_type: LSTM}"});
+}
+
+TEST_F(KilledRunTest, GoingOnEqualsNeverStoppingWithAPrefix) {
+  expect_going_on({"method={name: prefix_tuning, num_virtual_tokens: 3, prefix_projection: true}"});
+}
+
 TEST_F(KilledRunTest, SigtermSavesAndSaysHowToGoOn) {
   const std::string file =
       tiny_.recipe_file(tiny_.classification({"train.epochs=2000", "train.save_every=100000"}));
