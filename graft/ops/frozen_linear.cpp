@@ -34,12 +34,12 @@ Tensor multiply(const Tensor& x, const Tensor& packed, const std::optional<Tenso
 int64_t planned_rows(const Tensor& x) { return std::max<int64_t>(1, x.size(0)); }
 
 /// Whether a weight goes in panels. oneDNN is the faster one for float32 where it has AVX-512, and for
-/// bfloat16 where it has that and we have no lanes at all; without AVX-512 it has no form for bfloat16 at
+/// bfloat16 where it has that and we have no dot products; without AVX-512 it has no form for bfloat16 at
 /// all.
 bool in_panels(const Tensor& columns) {
   static const bool wide = __builtin_cpu_supports("avx512f");
-  const bool own = isa() != portable::kHalf.isa;
-  return columns.scalar_type() == at::kBFloat16 ? own || !wide : own && !wide;
+  if (columns.scalar_type() == at::kBFloat16) return !wide || isa().starts_with("avx512");
+  return !wide && isa() == avx2::kHalf.isa;
 }
 
 /// The weight's columns [columns, summed] as their product wants them: units of panels (32-bit whole

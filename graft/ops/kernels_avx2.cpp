@@ -20,20 +20,11 @@ namespace graft::ops::avx2 {
 
 constexpr const char* kName = "avx2";
 constexpr bool kTiles = false;
-constexpr int64_t kPieceRows = 96;
 
 // The lanes come first, the table last.
 // clang-format off
 #include "graft/ops/simd_avx2.inl"
-#include "graft/ops/math_kernels.inl"
-#include "graft/ops/gemm_kernels.inl"
-#include "graft/ops/attention_kernels.inl"
-#include "graft/ops/attention_few_kernels.inl"
-#include "graft/ops/norm_kernels.inl"
-#include "graft/ops/elementwise_kernels.inl"
-#include "graft/ops/low_rank_kernels.inl"
-#include "graft/ops/panel_kernels.inl"
-#include "graft/ops/int8_kernels.inl"
+#include "graft/ops/lane_kernels.inl"
 #include "graft/ops/panel_blocked_kernels.inl"
 #include "graft/ops/kernel_table.inl"
 // clang-format on

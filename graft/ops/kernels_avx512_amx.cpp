@@ -23,20 +23,11 @@ namespace graft::ops::avx512_amx {
 
 constexpr const char* kName = "avx512_amx";
 constexpr bool kTiles = true;
-constexpr int64_t kPieceRows = 256;
 
 // The lanes come first, the table last.
 // clang-format off
 #include "graft/ops/simd_avx512.inl"
-#include "graft/ops/math_kernels.inl"
-#include "graft/ops/gemm_kernels.inl"
-#include "graft/ops/attention_kernels.inl"
-#include "graft/ops/attention_few_kernels.inl"
-#include "graft/ops/norm_kernels.inl"
-#include "graft/ops/elementwise_kernels.inl"
-#include "graft/ops/low_rank_kernels.inl"
-#include "graft/ops/panel_kernels.inl"
-#include "graft/ops/int8_kernels.inl"
+#include "graft/ops/lane_kernels.inl"
 #include "graft/ops/tile_kernels.inl"
 #include "graft/ops/panel_wide_kernels.inl"
 #include "graft/ops/kernel_table.inl"

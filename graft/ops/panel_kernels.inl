@@ -1,6 +1,9 @@
 // Panels and tiles of products: the sums of a tile stay in registers (Goto and van de Geijn 2008), so that
 // one row streams a weight once, and many rows run at the processor's own rate.
 
+/// The most rows of a piece; tiles want more work for what they stream.
+constexpr int64_t kPieceRows = kTiles ? 256 : 96;
+
 /// columns [count, summed] of T, at most a panel of them → their units, in strips as wide as a tile.
 template <class T>
 void pack_panel(const T* columns, int64_t count, int64_t summed, int32_t* out) {

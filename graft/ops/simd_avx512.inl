@@ -85,9 +85,7 @@ inline void vstore_bytes(uint8_t* p, Vec v) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(shifted));
 }
 /// a where it is at most b, else 0.
-inline Vec vwithin(Vec a, Vec b) {
-  return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, b, _CMP_LE_OQ), a);
-}
+inline Vec vwithin(Vec a, Vec b) { return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, b, _CMP_LE_OQ), a); }
 /// Bit i: lane i of a is above b.
 inline uint32_t vabove(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
 inline Pairs pload(const void* p) { return _mm512_loadu_si512(p); }

@@ -1,26 +1,26 @@
-// Products by matrix tiles (AMX): sixteen rows of sixteen 32-bit units each. Units side by side, as right sides
-// and panels have them, are what a right tile wants. Two by two tiles of sums stay in place from the first
-// unit to the last.
+// Products by matrix tiles (AMX): sixteen rows of sixteen 32-bit units each. Units side by side, as right
+// sides and panels have them, are what a right tile wants. Two by two tiles of sums stay in place from the
+// first unit to the last.
 
 constexpr int64_t kTile = 16;
 /// Steps of fewer units than this leave the tiles too empty.
 constexpr int64_t kLeastDepth = 8;
 
-/// Units of one step, so that equal steps make up the sum; 0 where they would be too small.
-inline int64_t tile_depth(int64_t units) {
-  for (int64_t steps = (units + kTile - 1) / kTile; steps * kLeastDepth <= units; ++steps) {
-    if (units % steps == 0) return units / steps;
-  }
-  return 0;
-}
-
-/// A left side [rows, units] and a right side [units, 16 vecs]; strides in bytes.
+/// A left side [rows, units] and a right side [units, 16 vecs]; strides in bytes. Equal steps of `depth`
+/// units make up the sum; no steps where they would be too small.
 struct TileSides {
   const void* left;
   int64_t left_stride;
   const int32_t* right;
   int64_t right_stride;
-  int64_t depth, steps;
+  int64_t depth = 0, steps = 0;
+
+  TileSides(const void* l, int64_t l_stride, const int32_t* r, int64_t r_stride, int64_t units)
+      : left(l), left_stride(l_stride), right(r), right_stride(r_stride) {
+    for (int64_t n = (units + kTile - 1) / kTile; n * kLeastDepth <= units && steps == 0; ++n) {
+      if (units % n == 0) steps = n, depth = units / n;
+    }
+  }
 };
 
 /// What the processor reads of its tiles' shapes.
@@ -46,8 +46,8 @@ inline void shape_tiles(int64_t upper, int64_t lower, int64_t depth) {
   _tile_loadconfig(&shapes);
 }
 
-/// sum += left · right: of bfloat16 as float32, or of bytes as whole numbers. A macro, because tiles are named
-/// by literals.
+/// sum += left · right: of bfloat16 as float32, or of bytes as whole numbers. A macro, because tiles are
+/// named by literals.
 #define GRAFT_TILE_DOT(Sum, sum, left, right) \
   do {                                        \
     if constexpr (std::is_same_v<Sum, float>) \
@@ -120,13 +120,12 @@ void tile_block(const TileSides& s, int64_t row, int64_t rows, int64_t vec, int6
 // The operations that have a form by tiles: true when it was taken.
 
 inline bool tiles_product(const Product<Half>& g, int64_t rows, int64_t vecs) {
-  const int64_t depth = tile_depth(g.steps);
-  if (depth == 0) return false;
-  const TileSides sides{g.a, g.lda * 2, g.b, g.right.step * 4, depth, g.steps / depth};
-  each_tile_rows(rows, depth, [&](int64_t row, int64_t height) {
+  const TileSides sides(g.a, g.lda * 2, g.b, g.right.step * 4, g.steps);
+  if (sides.steps == 0) return false;
+  each_tile_rows(rows, sides.depth, [&](int64_t row, int64_t height) {
     for (int64_t vec = 0; vec < vecs; vec += 2) {
-      tile_block(sides, row, height, vec, std::min<int64_t>(2, vecs - vec), g.c + row * g.ldc + 16 * vec, g.ldc,
-                 g.accumulate);
+      tile_block(sides, row, height, vec, std::min<int64_t>(2, vecs - vec), g.c + row * g.ldc + 16 * vec,
+                 g.ldc, g.accumulate);
     }
   });
   _tile_release();
@@ -151,22 +150,22 @@ void tile_stream(const TileSides& s, int64_t rows, Sum* sums, int64_t stride) {
   const char* right = reinterpret_cast<const char*>(s.right);
   const int64_t bytes = s.depth * s.right_stride;
   for (int64_t step = 0; step < s.steps; ++step) {
-    const char* const ahead = right + kAhead * bytes;
-    const int64_t quarter = bytes / 4;
-    const auto ask = [&](int which) {
-      for (int64_t i = 0; i < quarter; i += 64) _mm_prefetch(ahead + which * quarter + i, _MM_HINT_T0);
+    const char* ahead = right + kAhead * bytes;
+    const auto ask = [&] {
+      for (const char* const end = ahead + bytes / 4; ahead < end; ahead += 64)
+        _mm_prefetch(ahead, _MM_HINT_T0);
     };
     _tile_loadd(4, left, s.left_stride);
-    ask(0);
+    ask();
     _tile_loadd(5, right, s.right_stride);
     GRAFT_TILE_DOT(Sum, 0, 4, 5);
-    ask(1);
+    ask();
     _tile_loadd(6, right + 64, s.right_stride);
     GRAFT_TILE_DOT(Sum, 1, 4, 6);
-    ask(2);
+    ask();
     _tile_loadd(7, right + 128, s.right_stride);
     GRAFT_TILE_DOT(Sum, 2, 4, 7);
-    ask(3);
+    ask();
     _tile_loadd(5, right + 192, s.right_stride);
     GRAFT_TILE_DOT(Sum, 3, 4, 5);
     left += 4 * s.depth;
@@ -209,9 +208,9 @@ void tile_panel(const TileSides& s, int64_t rows, int64_t vecs, const Finish& fi
   _tile_release();
 }
 
-/// sums + bias as bfloat16, for the columns from `column` on.
-inline void store_sums(const PanelProduct<Half>& g, int64_t column, const float* sums,
-                       int64_t stride) {
+/// sums + bias as bfloat16, for the at most 32 columns from `column` on. Whole lines have a loop of their
+/// own: a tenth of a product.
+inline void store_sums(const PanelProduct<Half>& g, int64_t column, const float* sums, int64_t stride) {
   const int64_t left = std::min<int64_t>(16, g.columns - column),
                 right = std::clamp<int64_t>(g.columns - column - 16, 0, 16);
   const Vec left_bias = g.bias ? vload_first(g.bias + column, left) : vset(0.0f);
@@ -231,29 +230,31 @@ inline void store_sums(const PanelProduct<Half>& g, int64_t column, const float*
 }
 
 inline bool tiles_panel_product(const PanelProduct<Half>& g) {
-  const int64_t depth = tile_depth(g.units), vecs = (g.columns + 15) / 16;
-  if (depth == 0) return false;
-  const TileSides sides{g.x, g.x_stride * 2, g.panel, vecs * 64, depth, g.units / depth};
-  tile_panel<float>(sides, g.rows, vecs,
-                    [&](int64_t vec, int64_t, const float* sums, int64_t stride) { store_sums(g, 16 * vec, sums, stride); });
+  const int64_t vecs = (g.columns + 15) / 16;
+  const TileSides sides(g.x, g.x_stride * 2, g.panel, vecs * 64, g.units);
+  if (sides.steps == 0) return false;
+  tile_panel<float>(sides, g.rows, vecs, [&](int64_t vec, int64_t, const float* sums, int64_t stride) {
+    store_sums(g, 16 * vec, sums, stride);
+  });
   return true;
 }
 
 template <class T>
 bool tiles_int8_product(const Int8Product<T>& g) {
-  const int64_t depth = tile_depth(g.units), vecs = (g.columns + 15) / 16;
-  if (depth == 0) return false;
-  const TileSides sides{g.x, g.x_stride, g.panel, vecs * 64, depth, g.units / depth};
-  tile_panel<int32_t>(sides, g.rows, vecs, [&](int64_t vec, int64_t wide, const int32_t* sums, int64_t stride) {
-    for (int64_t v = 0; v < wide; ++v) {
-      const int64_t column = 16 * (vec + v);
-      const Pairs offset = pload(g.offset + column);
-      for (int64_t i = 0; i < g.rows; ++i) {
-        int8_lanes(g, i, column, pminus(pload(sums + i * stride + 16 * v), offset), g.panel + column,
-                   16 * vecs);
-      }
-    }
-  });
+  const int64_t vecs = (g.columns + 15) / 16;
+  const TileSides sides(g.x, g.x_stride, g.panel, vecs * 64, g.units);
+  if (sides.steps == 0) return false;
+  tile_panel<int32_t>(sides, g.rows, vecs,
+                      [&](int64_t vec, int64_t wide, const int32_t* sums, int64_t stride) {
+                        for (int64_t v = 0; v < wide; ++v) {
+                          const int64_t column = 16 * (vec + v);
+                          const Pairs offset = pload(g.offset + column);
+                          for (int64_t i = 0; i < g.rows; ++i) {
+                            int8_lanes(g, i, column, pminus(pload(sums + i * stride + 16 * v), offset),
+                                       g.panel + column, 16 * vecs);
+                          }
+                        }
+                      });
   return true;
 }
 #undef GRAFT_TILE_DOT

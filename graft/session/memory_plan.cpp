@@ -67,18 +67,17 @@ class StepBytes {
     small_ = first_of(large_, lengths_, kSmallRows);
     middle_ = first_of(large_, lengths_, 2 * rows_of(small_, lengths_));
     trainer_.measure_bytes(small_, 0);  // weights are packed now, which is no part of a step
-    const int64_t before = beside_tensors();
-    trainer_.measure_bytes(middle_, 0);
-    const int64_t after = beside_tensors();
-    beside_ = after + kNumbersOfRows * std::max<int64_t>(0, after - before);
-    const ops::TensorMemory tensors = ops::tensor_memory();
-    kept_ = tensors.bytes;
-    if (tensors.peak > 0) spread_ = static_cast<double>(tensors.reached) / static_cast<double>(tensors.peak);
+    packed_beside_ = beside_tensors();
   }
-  /// Resident at the highest: tensors that stay and a step's, spread over the region as they were here, and
-  /// what lies beside it.
+  /// After of(): resident at the highest. Tensors that stay and a step's are spread over the region as the
+  /// last batch's were; what lies beside it has grown for one number of rows, and will for a few more.
   int64_t resident(int64_t step) const {
-    return beside_ + static_cast<int64_t>(spread_ * static_cast<double>(kept_ + step));
+    const int64_t beside = beside_tensors(), grown = std::max<int64_t>(0, beside - packed_beside_);
+    const ops::TensorMemory tensors = ops::tensor_memory();
+    const double spread =
+        static_cast<double>(tensors.reached) / static_cast<double>(std::max<int64_t>(1, tensors.peak));
+    return beside + kNumbersOfRows * grown +
+           static_cast<int64_t>(spread * static_cast<double>(tensors.bytes + step));
   }
   int64_t of(int64_t recomputed) {
     const int64_t rows = rows_of(large_, lengths_);
@@ -94,8 +93,7 @@ class StepBytes {
   Trainer& trainer_;
   std::vector<int64_t> lengths_;
   Indices large_, middle_, small_;
-  int64_t beside_ = 0, kept_ = 0;
-  double spread_ = 1;
+  int64_t packed_beside_ = 0;
 };
 
 int64_t bytes_of(const TensorMap& tensors) {

@@ -5,6 +5,7 @@
 #include "graft/io/checkpoint.h"
 #include "tests/models/golden.h"
 #include "tests/models/tiny.h"
+#include "tests/temporary.h"
 
 namespace graft::test {
 namespace {
@@ -16,15 +17,6 @@ Checkpoint checkpoint_of(size_t index) {
 }
 constexpr size_t kBertMlm = 0, kBertSeqcls = 1, kLlama = 2, kGpt2 = 3;
 
-std::string error_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const DataError& error) {
-    return error.what();
-  }
-  return "no DataError";
-}
-
 bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 TEST(Load, AllProblemsInOneError) {
@@ -34,7 +26,7 @@ TEST(Load, AllProblemsInOneError) {
   checkpoint.tensors["model.layers.0.self_attn.q_proj.weight"] = at::zeros({3, 5});
   checkpoint.tensors["model.layers.2.mlp.up_proj.weight"] = at::zeros({40, 24});
   checkpoint.tensors["model.layers.0.input_layernorm.weight"] = at::zeros({24}, at::kLong);
-  const std::string error = error_of([&] { load_model(checkpoint, {}); });
+  const std::string error = message_of<DataError>([&] { load_model(checkpoint, {}); });
   EXPECT_TRUE(has(error, "missing model.layers.1.mlp.up_proj.weight, model.norm.weight")) << error;
   EXPECT_TRUE(has(error, "unexpected model.layers.2.mlp.up_proj.weight")) << error;
   EXPECT_TRUE(has(error, "q_proj.weight has shape [3, 5], expected [32, 24]")) << error;
@@ -47,7 +39,7 @@ TEST(Load, SettingsThatAreNotImplementedAreNamed) {
   checkpoint.config["attn_logit_softcapping"] = 50.0;
   checkpoint.config["temperature"] = 0.7;
   checkpoint.config["some_switch"] = false;
-  const std::string error = error_of([&] { load_model(checkpoint, {}); });
+  const std::string error = message_of<DataError>([&] { load_model(checkpoint, {}); });
   EXPECT_TRUE(has(error, "use_sliding_window = true, attn_logit_softcapping = 50.0")) << error;
   EXPECT_FALSE(has(error, "temperature") || has(error, "some_switch")) << error;
 }
@@ -56,7 +48,7 @@ TEST(Load, WrongSettings) {
   const auto refused = [](size_t index, const char* key, const Json& value, const std::string& part) {
     Checkpoint checkpoint = checkpoint_of(index);
     checkpoint.config[key] = value;
-    const std::string error = error_of([&] { load_model(checkpoint, {}); });
+    const std::string error = message_of<DataError>([&] { load_model(checkpoint, {}); });
     EXPECT_TRUE(has(error, part)) << error;
   };
   refused(kLlama, "hidden_size", "wide", "hidden_size");
@@ -186,9 +178,9 @@ TEST(Load, ReplicatedLayersShareTheirWeights) {
 TEST(Load, InputsOutsideTheTables) {
   const auto model = tiny_model(tiny_models()[kBertMlm]);
   Batch batch = batch_of(*model, {some_text(1, 33)});
-  EXPECT_TRUE(has(error_of([&] { model->run(batch); }), "at most 32 tokens"));
+  EXPECT_TRUE(has(message_of<DataError>([&] { model->run(batch); }), "at most 32 tokens"));
   batch = batch_of(*model, {{{61}, {}}});
-  EXPECT_TRUE(has(error_of([&] { model->run(batch); }), "id 61, expected 0 to 60"));
+  EXPECT_TRUE(has(message_of<DataError>([&] { model->run(batch); }), "id 61, expected 0 to 60"));
 }
 
 TEST(Load, MiniLmWithANewHead) {

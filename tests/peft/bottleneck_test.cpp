@@ -162,15 +162,6 @@ TEST_F(Drop, RefusesAnAdapterWithoutBottlenecks) {
   EXPECT_THROW(drop_adapters(lora, *model_, 1), UsageError);
 }
 
-std::string message_of(const std::function<void()>& run) {
-  try {
-    run();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
-
 TEST(Bottleneck, RefusesWhatIsNotImplementedByName) {
   const auto model = tiny_model(tiny("bert_seqcls"));
   for (const auto& [key, value] : std::map<std::string, Json>{{"use_gating", true},
@@ -181,14 +172,16 @@ TEST(Bottleneck, RefusesWhatIsNotImplementedByName) {
                                                               {"reduction_factor", 0},
                                                               {"scaling", "much"},
                                                               {"random_drop", -1}}) {
-    const std::string message = message_of([&] { made({{"name", "pfeiffer"}, {key, value}}, *model); });
+    const std::string message = message_of<Error>([&] {
+      made({{"name", "pfeiffer"}, {key, value}}, *model);
+    });
     EXPECT_NE(message.find(key), std::string::npos) << key << ": " << message;
   }
-  const std::string divided = message_of([&] {
+  const std::string divided = message_of<Error>([&] {
     made({{"name", "compacter"}, {"reduction_factor", 4}}, *model);
   });
   EXPECT_NE(divided.find("phm_dim"), std::string::npos) << divided;
-  EXPECT_NE(message_of([&] {
+  EXPECT_NE(message_of<Error>([&] {
               made({{"name", "pfeiffer"}, {"drop_layers", 2}}, *model);
             }).find("leave_out"),
             std::string::npos);
@@ -227,13 +220,14 @@ TEST(Bottleneck, ReadsTheKeysOfAnotherClassAndAFlexibleHead) {
   attach(read, *model);
   EXPECT_TRUE(answer(*model, &read, batch).equal(expected));
   write_file(folder / "head_config.json", R"({"config": {"head_type": "classification", "layers": 3}})");
-  EXPECT_NE(message_of([&] { read_adapter(folder.path(), *model); }).find("3 layers"), std::string::npos);
+  EXPECT_NE(message_of<Error>([&] { read_adapter(folder.path(), *model); }).find("3 layers"),
+            std::string::npos);
 }
 
 TEST(Bottleneck, MergeSaysWhyNot) {
   const auto model = tiny_model(tiny("llama"));
   const Adapter adapter = made({{"name", "parallel"}}, *model);
-  EXPECT_NE(message_of([&] { merge(adapter, *model); }).find("no merged form"), std::string::npos);
+  EXPECT_NE(message_of<Error>([&] { merge(adapter, *model); }).find("no merged form"), std::string::npos);
 }
 
 }  // namespace

@@ -157,12 +157,7 @@ TEST(Bitfit, TrainsTheKindsThatAreNamed) {
 }
 
 std::string error_of(const char* config, Model& model) {
-  try {
-    made(config, model);
-  } catch (const UsageError& error) {
-    return error.what();
-  }
-  return "no error";
+  return message_of<UsageError>([&] { made(config, model); });
 }
 
 TEST(Bitfit, SaysWhatAModelDoesNotHave) {

@@ -12,15 +12,15 @@
 #include "graft/session/eval_run.h"
 #include "graft/session/merge_run.h"
 #include "graft/session/session.h"
-#include "tests/error_of.h"
 #include "tests/session/tiny_run.h"
+#include "tests/temporary.h"
 
 namespace graft {
 namespace {
 
 namespace fs = std::filesystem;
 
-using test::error_of;
+using test::message_of;
 using test::TinyRun;
 using test::train;
 
@@ -39,14 +39,14 @@ TEST(Int8Run, TrainsEvaluatesAndSaysSo) {
 
 TEST(Int8Run, WholeModelsAndUnknownTypesAreRefused) {
   const TinyRun tiny;
-  const std::string full = error_of<UsageError>([&] { train(tiny.language_model({"model.dtype=int8"})); });
+  const std::string full = message_of<UsageError>([&] { train(tiny.language_model({"model.dtype=int8"})); });
   EXPECT_NE(full.find("model.dtype"), std::string::npos) << full;
   EXPECT_NE(full.find("int8 with every linear map trained"), std::string::npos) << full;
   EXPECT_FALSE(fs::exists(tiny.output()));
-  const std::string other = error_of<UsageError>([&] { train(tiny.classification({"model.dtype=int4"})); });
+  const std::string other = message_of<UsageError>([&] { train(tiny.classification({"model.dtype=int4"})); });
   EXPECT_NE(other.find("int8"), std::string::npos) << other;
   LoadOptions load;
-  EXPECT_NE(error_of<UsageError>([&] { set_dtype(load, "int9"); }).find("did you mean int8"),
+  EXPECT_NE(message_of<UsageError>([&] { set_dtype(load, "int9"); }).find("did you mean int8"),
             std::string::npos);
 }
 
@@ -104,9 +104,9 @@ TEST(Bench, GeneratesInEveryType) {
   for (const char* key : {"tokens_per_second", "share_of_bandwidth", "eight_over_one",
                           "prompt_tokens_per_second", "prompt_share_of_matrix_rate", "unmerged_over_merged"})
     EXPECT_GT(work[key].get<double>(), 0) << key;
-  EXPECT_NE(error_of<UsageError>([] { bench_run({.works = {"generate/tini"}}); }).find("generate/tiny"),
+  EXPECT_NE(message_of<UsageError>([] { bench_run({.works = {"generate/tini"}}); }).find("generate/tiny"),
             std::string::npos);
-  EXPECT_NE(error_of<UsageError>([] { bench_run({.works = {}, .dtype = "int9"}); }).find("int8"),
+  EXPECT_NE(message_of<UsageError>([] { bench_run({.works = {}, .dtype = "int9"}); }).find("int8"),
             std::string::npos);
 }
 

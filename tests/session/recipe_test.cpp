@@ -4,6 +4,7 @@
 
 #include "graft/base/error.h"
 #include "graft/base/field_help.h"
+#include "tests/temporary.h"
 
 namespace graft {
 namespace {
@@ -11,12 +12,7 @@ namespace {
 Json document_of(const std::string& yaml) { return parse_yaml(yaml, "test"); }
 
 std::string error_of(const std::string& yaml) {
-  try {
-    read_recipe(document_of(yaml));
-  } catch (const UsageError& error) {
-    return error.what();
-  }
-  return "no error";
+  return test::message_of<UsageError>([&] { read_recipe(document_of(yaml)); });
 }
 
 TEST(Recipe, ReadsShortForms) {

@@ -12,15 +12,15 @@
 #include "graft/session/inspect.h"
 #include "graft/session/memory_plan.h"
 #include "graft/session/merge_run.h"
-#include "tests/error_of.h"
 #include "tests/session/tiny_run.h"
+#include "tests/temporary.h"
 
 namespace graft {
 namespace {
 
 namespace fs = std::filesystem;
 
-using test::error_of;
+using test::message_of;
 using test::TinyRun;
 using test::train;
 
@@ -145,7 +145,7 @@ TEST(TrainRun, MemoryDecidesHowManyBlocksAreRecomputed) {
   EXPECT_EQ(blocks({"train.checkpointing=true"}), 1);
   for (const char* wrong : {"8 bananas", "GiB", "-1GB", "0"}) {
     EXPECT_NE(
-        error_of<UsageError>([&] { blocks({std::string("train.memory=") + wrong}); }).find("train.memory"),
+        message_of<UsageError>([&] { blocks({std::string("train.memory=") + wrong}); }).find("train.memory"),
         std::string::npos)
         << wrong;
   }
@@ -175,7 +175,7 @@ TEST(TrainRun, EveryOptimizerTrains) {
 TEST(TrainRun, MasterWeightsAreLeftOutOnlyOfBfloat16Models) {
   const TinyRun tiny;
   const auto call = [&] { train(tiny.language_model({"train.master_weights=none"})); };
-  EXPECT_NE(error_of<UsageError>(call).find("expected bfloat16"), std::string::npos);
+  EXPECT_NE(message_of<UsageError>(call).find("expected bfloat16"), std::string::npos);
 }
 
 TEST(TrainRun, AFinishedRunIsNotTrainedAgain) {
@@ -190,7 +190,7 @@ TEST(TrainRun, AFinishedRunIsNotTrainedAgain) {
 TEST(TrainRun, ResumingAnotherRunIsRefused) {
   const TinyRun tiny;
   train(tiny.classification());
-  const std::string error = error_of<UsageError>(
+  const std::string error = message_of<UsageError>(
       [&] { train(tiny.classification({"train.learning_rate=0.5"}), {.existing = Existing::resume}); });
   EXPECT_NE(error.find("train.learning_rate: 0.5, was 0.01"), std::string::npos) << error;
 }
@@ -198,10 +198,10 @@ TEST(TrainRun, ResumingAnotherRunIsRefused) {
 TEST(TrainRun, ErrorsComeBeforeAnythingIsWritten) {
   const TinyRun tiny;
   const auto usage = [&](const std::vector<std::string>& changes) {
-    return error_of<UsageError>([&] { train(tiny.classification(changes)); });
+    return message_of<UsageError>([&] { train(tiny.classification(changes)); });
   };
   const auto data = [&](const std::vector<std::string>& changes) {
-    return error_of<DataError>([&] { train(tiny.classification(changes)); });
+    return message_of<DataError>([&] { train(tiny.classification(changes)); });
   };
   EXPECT_NE(usage({"task.name=glue/mrcp"}).find("glue/mrpc"), std::string::npos);
   EXPECT_NE(usage({"method.name=lara"}).find("lora"), std::string::npos);
@@ -229,7 +229,7 @@ TEST(TrainRun, ErrorsComeBeforeAnythingIsWritten) {
 TEST(TrainRun, ATakenFolderIsRefusedAndOverwrittenOnRequest) {
   const TinyRun tiny;
   train(tiny.classification());
-  EXPECT_NE(error_of<UsageError>([&] { train(tiny.classification()); }).find("--overwrite"),
+  EXPECT_NE(message_of<UsageError>([&] { train(tiny.classification()); }).find("--overwrite"),
             std::string::npos);
   EXPECT_EQ(
       train(tiny.classification({"train.epochs=1"}), {.existing = Existing::overwrite}).document["steps"],
@@ -282,7 +282,7 @@ TEST(TrainRun, MergingARunGivesItsLogitsAndATokenizer) {
   EXPECT_GT((whole.at(key) - base.at(key)).abs().max().item<double>(), 1e-3);
   EXPECT_TRUE(at::allclose(part.at(key), (base.at(key) + whole.at(key)) / 2, 1e-5, 1e-6));
   EXPECT_NE(
-      error_of<UsageError>([&] {
+      message_of<UsageError>([&] {
         merge_run({.model = tiny.at("base"), .out = tiny.at("merged"), .adapters = {{tiny.output(), 1}}});
       }).find("merged"),
       std::string::npos);

@@ -8,6 +8,7 @@
 #include "graft/tasks/token_loss.h"
 #include "tests/shared.h"
 #include "tests/tasks/tiny_tokenizer.h"
+#include "tests/temporary.h"
 #include "tests/train/fakes.h"
 
 namespace graft {
@@ -114,12 +115,9 @@ TEST_F(InstructionTest, LongConversationsLoseTheirEndAndSomeAllOfTheirAnswer) {
 
 TEST_F(InstructionTest, ErrorsSayWhere) {
   const auto error_of = [&](Json fields) {
-    try {
+    return test::message_of<DataError>([&] {
       make({{"template", "plain"}})->features({row(std::move(fields))});
-    } catch (const DataError& error) {
-      return std::string(error.what());
-    }
-    return std::string("no error");
+    });
   };
   for (const Json& fields :
        {Json{{"text", "a"}}, Json{{"messages", "a"}},

@@ -9,20 +9,14 @@
 #include "graft/tasks/prompt_template.h"
 #include "tests/models/tiny.h"
 #include "tests/tasks/tiny_tokenizer.h"
+#include "tests/temporary.h"
 
 namespace graft {
 namespace {
 
-using Ids = std::vector<int64_t>;
+using test::message_of;
 
-std::string error_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const std::exception& error) {
-    return error.what();
-  }
-  return "no error";
-}
+using Ids = std::vector<int64_t>;
 
 class TemplateTest : public ::testing::Test {
  protected:
@@ -56,7 +50,7 @@ TEST_F(TemplateTest, OneDirectionEndsBeforeTheAnswer) {
   const auto filled = prompt.fill(row_);
   EXPECT_EQ(filled.ids, (Ids{2, -1, 5, 6, -2}));
   EXPECT_EQ(filled.answer_row, 4);
-  EXPECT_NE(error_of([&] { make("{mask} {text}", {.masked = false}); }).find("at the end"),
+  EXPECT_NE(message_of<Error>([&] { make("{mask} {text}", {.masked = false}); }).find("at the end"),
             std::string::npos);
 }
 
@@ -66,14 +60,16 @@ TEST_F(TemplateTest, OnlyTheExamplesTextsAreShortened) {
   row.fields["s2"] = "f e";
   const PromptTemplate prompt = make("{text} it was {mask} {s2}", {.masked = true, .max_length = 9});
   EXPECT_EQ(prompt.fill(row).ids, (Ids{2, 5, 6, 13, 14, 4, 10, 9, 3}));
-  EXPECT_NE(error_of([&] { make("{text} it was {mask}", {.max_length = 5}).fill(row); }).find("data.tsv:7"),
+  EXPECT_NE(message_of<Error>([&] {
+              make("{text} it was {mask}", {.max_length = 5}).fill(row);
+            }).find("data.tsv:7"),
             std::string::npos);
 }
 
 TEST_F(TemplateTest, MistakesAreNamed) {
   for (const char* text : {"no slot", "{mask} {mask}", "{text", "text}", "{} {mask}", "{soft:0} {mask}",
                            "{soft:x} {mask}", "{special} {mask}"}) {
-    EXPECT_NE(error_of([&] { make(text); }).find("task.template"), std::string::npos) << text;
+    EXPECT_NE(message_of<Error>([&] { make(text); }).find("task.template"), std::string::npos) << text;
   }
   EXPECT_EQ(parse_template("{{x}} {mask}")[0].value, "{x} ");
 }
@@ -111,15 +107,15 @@ TEST_F(PromptTaskTest, AClassScoresTheMeanOfItsWordsAtTheMask) {
 }
 
 TEST_F(PromptTaskTest, WordsMustTellTheClassesApart) {
-  EXPECT_NE(error_of([&] {
+  EXPECT_NE(message_of<Error>([&] {
               task({{"verbalizer", {{"no", "bad"}, {"yes", "bad"}}}});
             }).find("same tokens"),
             std::string::npos);
-  EXPECT_NE(error_of([&] {
+  EXPECT_NE(message_of<Error>([&] {
               task({{"verbalizer", {{"no", "zebra"}, {"yes", "bad"}}}});
             }).find("zebra"),
             std::string::npos);
-  EXPECT_NE(error_of([&] {
+  EXPECT_NE(message_of<Error>([&] {
               task({{"verbalizer", {{"no", "bad"}}}});
             }).find("expected 2 or more"),
             std::string::npos);
@@ -131,7 +127,7 @@ TEST_F(PromptTaskTest, PseudoTokensThatNobodyFillsAreAnError) {
   EXPECT_EQ(prompt->pseudo_tokens().size(), 1u);
   const auto features = prompt->features({row_});
   const TaskBatch batch = prompt->collate(features, {0}, *model, 0);
-  EXPECT_NE(error_of([&] { prompt->evaluate(*model, batch.batch, batch); }).find("p_tuning"),
+  EXPECT_NE(message_of<Error>([&] { prompt->evaluate(*model, batch.batch, batch); }).find("p_tuning"),
             std::string::npos);
 }
 

@@ -7,15 +7,15 @@
 #include <cmath>
 
 #include "graft/base/error.h"
-#include "tests/error_of.h"
 #include "tests/shared.h"
 #include "tests/tasks/tiny_tokenizer.h"
+#include "tests/temporary.h"
 #include "tests/train/fakes.h"
 
 namespace graft {
 namespace {
 
-using test::error_of;
+using test::message_of;
 
 Example example(Json fields, int64_t line = 1) {
   return {std::move(fields), fmt::format("data.tsv:{}", line)};
@@ -97,23 +97,23 @@ TEST_F(SequenceClassificationTest, ErrorsSayWhere) {
                                   example({{"text", "a"}, {"label", "neg"}})};
   const auto task = make({}, good);
   const auto features_of = [&](Json fields) {
-    return error_of<DataError>([&] { task->features({good[0], example(std::move(fields), 7)}); });
+    return message_of<DataError>([&] { task->features({good[0], example(std::move(fields), 7)}); });
   };
   EXPECT_NE(features_of({{"text", "a"}, {"label", "poss"}}).find("data.tsv:7"), std::string::npos);
   EXPECT_NE(features_of({{"text", "a"}, {"label", "poss"}}).find("did you mean pos"), std::string::npos);
   EXPECT_NE(features_of({{"texts", "a"}, {"label", "pos"}}).find("no column text"), std::string::npos);
   EXPECT_NE(features_of({{"text", {1, 2}}, {"label", "pos"}}).find("expected text"), std::string::npos);
-  EXPECT_NE(error_of<DataError>([&] { make({}, {good[0]}); }).find("1 classes"), std::string::npos);
-  EXPECT_NE(error_of<UsageError>([&] { make({}, {}); }).find("task.labels"), std::string::npos);
-  EXPECT_NE(error_of<UsageError>([&] {
+  EXPECT_NE(message_of<DataError>([&] { make({}, {good[0]}); }).find("1 classes"), std::string::npos);
+  EXPECT_NE(message_of<UsageError>([&] { make({}, {}); }).find("task.labels"), std::string::npos);
+  EXPECT_NE(message_of<UsageError>([&] {
               make({{"metrics", {"acuracy"}}}, good);
             }).find("did you mean accuracy"),
             std::string::npos);
-  EXPECT_NE(error_of<UsageError>([&] {
+  EXPECT_NE(message_of<UsageError>([&] {
               make({{"max_lenght", 3}}, good);
             }).find("max_length"),
             std::string::npos);
-  EXPECT_NE(error_of<DataError>([&] {
+  EXPECT_NE(message_of<DataError>([&] {
               make({{"max_length", 2}}, good)->features(good);
             }).find("special tokens"),
             std::string::npos);
@@ -200,7 +200,7 @@ TEST_F(SequenceClassificationTest, PresetOfScoresAndUnlabelledTestFiles) {
 }
 
 TEST_F(SequenceClassificationTest, UnknownTasksNameTheNearest) {
-  EXPECT_NE(error_of<UsageError>([] { task_kind("glue/mrcp"); }).find("glue/mrpc"), std::string::npos);
+  EXPECT_NE(message_of<UsageError>([] { task_kind("glue/mrcp"); }).find("glue/mrpc"), std::string::npos);
 }
 
 }  // namespace
