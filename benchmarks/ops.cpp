@@ -12,6 +12,7 @@
 
 #include "graft/nn/chunked_sum.h"
 #include "graft/ops/activation.h"
+#include "graft/ops/adapted_linear.h"
 #include "graft/ops/attention.h"
 #include "graft/ops/cross_entropy.h"
 #include "graft/ops/frozen_linear.h"
@@ -131,6 +132,32 @@ void low_rank(int64_t rows, int64_t in, int64_t out, int64_t r, at::ScalarType t
       });
 }
 
+/// Query, key and value with LoRA on all three: in one operation, and one map after the other.
+void adapted(int64_t rows, int64_t in, int64_t out, int64_t r, at::ScalarType type) {
+  const Tensor x = leaf({rows, in}, type), d = at::randn({rows, 3 * out}).to(type);
+  std::vector<Tensor> leaves = {x};
+  std::vector<ops::PackedWeight> packed(3);
+  std::vector<ops::AdaptedLinear> maps;
+  for (size_t i = 0; i < 3; ++i) {
+    const Tensor a = leaf({r, in}, at::kFloat), b = leaf({out, r}, at::kFloat);
+    leaves.insert(leaves.end(), {a, b});
+    maps.push_back({.weight = at::randn({out, in}).to(type),
+                    .packed = &packed[i],
+                    .update = ops::LowRankUpdate{.a = a, .b = b, .scale = 2}});
+  }
+  compare(
+      fmt::format("three maps with LoRA {} of {}×{}→{} {}", r, rows, in, out, at::toString(type)),
+      [&] { both_ways(at::cat(ops::adapted_linears(x, maps), 1), leaves, d); },
+      [&] {
+        std::vector<Tensor> y;
+        for (size_t i = 0; i < 3; ++i) {
+          const Tensor base = ops::frozen_linear(x, maps[i].weight, {}, packed[i]);
+          y.push_back(ops::low_rank_add(base, x, maps[i].update->a, maps[i].update->b, 2));
+        }
+        both_ways(at::cat(y, 1), leaves, d);
+      });
+}
+
 void elementwise(at::ScalarType type) {
   const Tensor x = leaf({1700, 768}, type), residual = leaf({1700, 768}, type), w = at::ones({768}, type),
                b = at::zeros({768}, type);
@@ -199,6 +226,9 @@ int main() {
     products(1, 896, 4864, type);
     low_rank(1700, 768, 768, 8, type);
     low_rank(1700, 768, 768, 64, type);
+    adapted(1700, 768, 768, 8, type);
+    adapted(1700, 384, 384, 8, type);
+    adapted(4096, 576, 576, 8, type);
     elementwise(type);
     vocabulary(type);
   }

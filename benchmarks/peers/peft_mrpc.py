@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """PEFT on MRPC at given settings: trains, judges after each epoch, prints one JSON line with the best epoch's metrics.
 
-usage: peft_mrpc.py --model DIR --data DIR [--seed N] [--epochs N] [--threads N] [--row JSON] [--limit N]
+usage: peft_mrpc.py --model DIR --data DIR [--seed N] [--threads N] [--row JSON] [--limit N] [--dtype bfloat16]
 Without --row the settings are those of recipes/glue/mrpc.yaml: LoRA r 8, alpha 16, dropout 0.1 on query and value, batch 32, AdamW at
-4e-4 without weight decay, linear schedule with 6 % warm-up, gradients clipped to 1, float32, the longest of a batch padded to. JSON is a row of benchmarks/methods.json.
+4e-4 without weight decay, linear schedule with 6 % warm-up, gradients clipped to 1, float32 (bfloat16: torch's autocast), the longest of a batch padded to. JSON is a row of benchmarks/methods.json.
 """
 import argparse
 import csv
@@ -40,9 +40,9 @@ def main():
     parser.add_argument("--model", required=True)
     parser.add_argument("--data", required=True)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--epochs", type=int, help="in place of the row's")
     parser.add_argument("--row", type=json.loads, default=ROW)
     parser.add_argument("--limit", type=int, default=0, help="only so many examples of each file")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     started = time.time()
@@ -57,9 +57,12 @@ def main():
     row = args.row
     keys = {key: value for key, value in row["method"].items() if key != "name"}
     model = get_peft_model(base, get_peft_config({"peft_type": row["peft"], "task_type": "SEQ_CLS", **keys}))
-    size, epochs = row["batch_size"], args.epochs or row["epochs"]
+    size, epochs = row["batch_size"], row["epochs"]
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=row["learning_rate"], weight_decay=row.get("weight_decay", 0.0))
+
+    def precision():
+        return torch.autocast("cpu", torch.bfloat16, enabled=args.dtype == "bfloat16")
 
     def inputs_of(batch):
         encoded = tokenizer([a for a, _, _ in batch], [b for _, b, _ in batch], truncation=True, max_length=128,
@@ -80,14 +83,16 @@ def main():
         model.train()
         for batch in batches_of(train, size):
             inputs, labels = inputs_of(batch)
-            model(**inputs, labels=labels).loss.backward()
+            with precision():
+                loss = model(**inputs, labels=labels).loss
+            loss.backward()
             torch.nn.utils.clip_grad_norm_(trained, 1.0)
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
         model.eval()
         predictions = []
-        with torch.no_grad():
+        with torch.no_grad(), precision():
             for batch in batches_of(dev, 32):
                 predictions += model(**inputs_of(batch)[0]).logits.argmax(1).tolist()
         found = scores([label for _, _, label in dev], predictions)

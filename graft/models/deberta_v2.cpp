@@ -132,8 +132,9 @@ class DisentangledAttention : public Module {
       throw UsageError("deberta-v2", "a prefix of keys is not implemented: keys in front have no distance");
     }
     RandomStream* dropout = pass.batch.dropout;
-    const Tensor q = heads(query_proj_.forward(x, dropout)), k = heads(key_proj_.forward(x, dropout));
-    const Tensor v = heads(value_proj_.forward(x, dropout));
+    const std::vector<Tensor> all =
+        Linear::forward_together({&query_proj_, &key_proj_, &value_proj_}, x, dropout);
+    const Tensor q = heads(all[0]), k = heads(all[1]), v = heads(all[2]);
     const Tensor positions = positions_.forward(dropout);
     Tensor position_keys, position_queries;
     if (config_.c2p) position_keys = project(positions, pos_key_proj_.get(), key_proj_, dropout);

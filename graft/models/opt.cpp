@@ -70,12 +70,8 @@ class OptAttention : public Module {
     add("out_proj", out_proj_);
   }
   Tensor forward(const Tensor& x, const LayerPass& pass) const {
-    RandomStream* dropout = pass.batch.dropout;
-    const auto split = [&](const Tensor& y) { return y.view({y.size(0), y.size(1) / head_dim_, head_dim_}); };
-    const Tensor q = split(q_proj_.forward(pass.query_input(x), dropout));
-    const Tensor k = split(k_proj_.forward(x, dropout));
-    const Tensor v = split(v_proj_.forward(x, dropout));
-    return out_proj_.forward(attend({q, k, v}, pass, settings_), dropout);
+    const Projections projected = project(q_proj_, k_proj_, v_proj_, x, pass, head_dim_);
+    return out_proj_.forward(attend(projected, pass, settings_), pass.batch.dropout);
   }
 
  private:

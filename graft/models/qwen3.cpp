@@ -77,14 +77,10 @@ class Qwen3Attention : public Module {
     add("k_norm", k_norm_);
   }
   Tensor forward(const Tensor& x, const LayerPass& pass) const {
-    RandomStream* dropout = pass.batch.dropout;
-    const auto split = [&](const Tensor& y) { return y.view({y.size(0), y.size(1) / head_dim_, head_dim_}); };
-    const Tensor q = q_norm_.forward(split(q_proj_.forward(pass.query_input(x), dropout)));
-    const Tensor k = k_norm_.forward(split(k_proj_.forward(x, dropout)));
-    const Tensor v = split(v_proj_.forward(x, dropout));
-    const Projections rotated{rotary_.apply(q, pass.query_positions()),
-                              rotary_.apply(k, pass.layout.positions), v};
-    return o_proj_.forward(attend(rotated, pass, settings_), dropout);
+    const auto [q, k, v] = project(q_proj_, k_proj_, v_proj_, x, pass, head_dim_);
+    const Projections rotated{rotary_.apply(q_norm_.forward(q), pass.query_positions()),
+                              rotary_.apply(k_norm_.forward(k), pass.layout.positions), v};
+    return o_proj_.forward(attend(rotated, pass, settings_), pass.batch.dropout);
   }
 
  private:

@@ -90,32 +90,28 @@ class T5Attention : public Module {
   Tensor forward(const Tensor& x, const LayerPass& pass, const Tensor& bias) const {
     AttentionSettings settings = settings_;
     settings.distance_bias = bias;
-    const Tensor q = project(q_, pass.query_input(x), pass);
-    return o_.forward(attend({q, project(k_, x, pass), project(v_, x, pass)}, pass, settings),
-                      pass.batch.dropout);
+    return o_.forward(attend(project(q_, k_, v_, x, pass, head_dim_), pass, settings), pass.batch.dropout);
   }
   /// To the encoder's rows `memory`, or to what the cache holds of them.
   Tensor forward_across(const Tensor& x, const Tensor& memory, const LayerPass& pass) const {
     KvCache* cache = pass.batch.cross_cache;
-    Projections p{project(q_, x, pass), {}, {}};
+    RandomStream* dropout = pass.batch.dropout;
+    const auto heads = [&](const Tensor& y) { return y.view({y.size(0), y.size(1) / head_dim_, head_dim_}); };
+    Projections p{heads(q_.forward(x, dropout)), {}, {}};
     ops::Spans spans = ops::Spans::of(pass.batch.layout.offsets);
     if (memory.defined()) {
-      p.k = project(k_, memory, pass);
-      p.v = project(v_, memory, pass);
+      const std::vector<Tensor> others = Linear::forward_together({&k_, &v_}, memory, dropout);
+      p.k = heads(others[0]), p.v = heads(others[1]);
       if (cache != nullptr) cache->append(pass.layer, p.k, p.v, pass.batch.layout);
     } else {
       p.k = cache->keys(pass.layer);
       p.v = cache->values(pass.layer);
       spans = cache->spans(pass.layer);
     }
-    return o_.forward(attend_across(p, pass, spans, settings_), pass.batch.dropout);
+    return o_.forward(attend_across(p, pass, spans, settings_), dropout);
   }
 
  private:
-  Tensor project(const Linear& map, const Tensor& x, const LayerPass& pass) const {
-    const Tensor y = map.forward(x, pass.batch.dropout);
-    return y.view({y.size(0), y.size(1) / head_dim_, head_dim_});
-  }
   Linear q_, k_, v_, o_;
   std::unique_ptr<Embedding> relative_;
   Tensor buckets_;
@@ -141,12 +137,15 @@ class T5FeedForward : public Module {
     add("wo", wo_);
   }
   Tensor forward(const Tensor& x, RandomStream* dropout) const {
-    const Tensor first = wi_.forward(x, dropout);
-    const Tensor inner = wi_1_ ? activation_.gated(first, wi_1_->forward(x, dropout)) : activation_(first);
-    return wo_.forward(dropped(inner, dropout_, dropout), dropout);
+    return wo_.forward(dropped(inner(x, dropout), dropout_, dropout), dropout);
   }
 
  private:
+  Tensor inner(const Tensor& x, RandomStream* dropout) const {
+    if (!wi_1_) return activation_(wi_.forward(x, dropout));
+    const std::vector<Tensor> both = Linear::forward_together({&wi_, wi_1_.get()}, x, dropout);
+    return activation_.gated(both[0], both[1]);
+  }
   bool gated_;
   Linear wi_;
   std::unique_ptr<Linear> wi_1_;

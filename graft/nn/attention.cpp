@@ -133,6 +133,20 @@ Tensor LayerPass::query_input(const Tensor& x) const {
   return read != nullptr && read->early ? read_rows(x, read) : x;
 }
 
+Projections project(const Linear& q, const Linear& k, const Linear& v, const Tensor& x, const LayerPass& pass,
+                    int64_t head_dim) {
+  RandomStream* dropout = pass.batch.dropout;
+  const auto heads = [&](const Tensor& y) { return y.view({y.size(0), y.size(1) / head_dim, head_dim}); };
+  const Tensor asked = pass.query_input(x);
+  if (asked.is_same(x)) {
+    const std::vector<Tensor> all = Linear::forward_together({&q, &k, &v}, x, dropout);
+    return {heads(all[0]), heads(all[1]), heads(all[2])};
+  }
+  const Tensor queries = q.forward(asked, dropout);
+  const std::vector<Tensor> others = Linear::forward_together({&k, &v}, x, dropout);
+  return {heads(queries), heads(others[0]), heads(others[1])};
+}
+
 Tensor attend(const Projections& projections, const LayerPass& pass, const AttentionSettings& settings) {
   const Keys keys = locate_keys(projections, pass);
   return attend_across({projections.q, keys.k, keys.v}, pass, keys.spans, settings);

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "graft/nn/batch.h"
+#include "graft/nn/linear.h"
 #include "graft/ops/attention.h"
 
 namespace graft {
@@ -48,6 +49,10 @@ struct AttentionSettings {
 struct Projections {
   Tensor q, k, v;
 };
+
+/// The three maps of x [T, hidden], the queries' where the pass wants them: heads of `head_dim`.
+Projections project(const Linear& q, const Linear& k, const Linear& v, const Tensor& x, const LayerPass& pass,
+                    int64_t head_dim);
 
 /// → [T, H · D]; [N, H · D] with read rows. Each sequence sees the prefix of its layer first, then what the
 /// cache holds of it.

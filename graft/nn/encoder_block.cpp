@@ -30,12 +30,7 @@ EncoderAttention::EncoderAttention(const EncoderShape& shape)
 }
 
 Tensor EncoderAttention::forward(const Tensor& x, const LayerPass& pass) const {
-  RandomStream* dropout = pass.batch.dropout;
-  const auto split = [&](const Tensor& y) { return y.view({y.size(0), heads_, y.size(1) / heads_}); };
-  const Tensor q = split(query_.forward(pass.query_input(x), dropout));
-  const Tensor k = split(key_.forward(x, dropout));
-  const Tensor v = split(value_.forward(x, dropout));
-  return attend({q, k, v}, pass, settings_);
+  return attend(project(query_, key_, value_, x, pass, query_.out() / heads_), pass, settings_);
 }
 
 EncoderBlock::EncoderBlock(const EncoderShape& shape)

@@ -15,8 +15,8 @@ GatedMlp::GatedMlp(const Shape& shape, Activation activation)
 }
 
 Tensor GatedMlp::forward(const Tensor& x, RandomStream* dropout) const {
-  const Tensor gate = gate_proj_.forward(x, dropout), up = up_proj_.forward(x, dropout);
-  return down_proj_.forward(activation_.gated(gate, up), dropout);
+  const std::vector<Tensor> inner = Linear::forward_together({&gate_proj_, &up_proj_}, x, dropout);
+  return down_proj_.forward(activation_.gated(inner[0], inner[1]), dropout);
 }
 
 }  // namespace graft

@@ -17,7 +17,35 @@ Linear::Linear(std::shared_ptr<Parameter> shared, bool with_bias) : weight(std::
 }
 
 Tensor Linear::forward(const Tensor& x, RandomStream* dropout) const {
-  return hook ? hook->forward(*this, x, dropout) : apply(x);
+  if (!hook) return apply(x);
+  if (const auto map = adapted(x, dropout)) return ops::adapted_linears(x, {*map})[0];
+  return hook->forward(*this, x, dropout);
+}
+
+std::vector<Tensor> Linear::forward_together(const std::vector<const Linear*>& maps, const Tensor& x,
+                                             RandomStream* dropout) {
+  std::vector<Tensor> out;
+  std::vector<ops::AdaptedLinear> together;
+  for (const Linear* map : maps) {
+    auto one = map->adapted(x, dropout);
+    out.push_back(one ? Tensor() : map->forward(x, dropout));
+    if (one) together.push_back(std::move(*one));
+  }
+  if (together.empty()) return out;
+  const std::vector<Tensor> found = ops::adapted_linears(x, together);
+  auto next = found.begin();
+  for (Tensor& y : out) {
+    if (!y.defined()) y = *next++;
+  }
+  return out;
+}
+
+std::optional<ops::AdaptedLinear> Linear::adapted(const Tensor& x, RandomStream* dropout) const {
+  if (!weight->frozen() || int8_ || x.dim() != 2 || (hook && !hook->is_update())) return {};
+  ops::AdaptedLinear out{.weight = weight->base, .packed = &packed_};
+  if (bias) out.bias = bias->value().to(x.scalar_type());
+  if (hook) out.update = hook->update(x, dropout);
+  return out;
 }
 
 Tensor Linear::apply(const Tensor& x) const {

@@ -5,7 +5,7 @@
 
 #include "graft/base/random.h"
 #include "graft/nn/module.h"
-#include "graft/ops/frozen_linear.h"
+#include "graft/ops/adapted_linear.h"
 #include "graft/ops/int8_linear.h"
 
 namespace graft {
@@ -23,6 +23,13 @@ class LinearHook {
   virtual ~LinearHook() = default;
   /// x [T, in] → [T, out]; base.apply(x) is the map under the hook. `dropout` is null outside training.
   virtual Tensor forward(const Linear& base, const Tensor& x, RandomStream* dropout) = 0;
+  /// All that `forward` adds to the base map, where that is a low-rank update; asked once a pass, in its
+  /// place.
+  virtual std::optional<ops::LowRankUpdate> update(const Tensor& /*x*/, RandomStream* /*dropout*/) {
+    return {};
+  }
+  /// Whether `update` says it.
+  virtual bool is_update() const { return false; }
   /// The plain map this amounts to, in float32; nothing where there is none.
   virtual std::optional<Affine> merged(const Linear&) const { return {}; }
 };
@@ -35,6 +42,10 @@ class Linear : public Module {
 
   /// x [T, in] → [T, out], through the hook where there is one.
   Tensor forward(const Tensor& x, RandomStream* dropout = nullptr) const;
+  /// The same of maps that read the same rows, in one pass over these where weights are frozen and hooks are
+  /// updates.
+  static std::vector<Tensor> forward_together(const std::vector<const Linear*>& maps, const Tensor& x,
+                                              RandomStream* dropout);
   /// The base map: prepacked and saving no input where the weight is frozen; through the stand-in where there
   /// is one.
   Tensor apply(const Tensor& x) const;
@@ -61,6 +72,8 @@ class Linear : public Module {
 
  private:
   Tensor apply_int8(const Tensor& x, const Tensor& added) const;
+  /// What a pass computes, where it is the frozen weight and at most an update of it.
+  std::optional<ops::AdaptedLinear> adapted(const Tensor& x, RandomStream* dropout) const;
 
   mutable ops::PackedWeight packed_;
   std::unique_ptr<ops::PackedInt8> int8_;  // null: not in 8 bits

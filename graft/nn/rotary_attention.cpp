@@ -19,14 +19,10 @@ RotaryAttention::RotaryAttention(const Shape& shape, const Rotary& rotary, const
 }
 
 Tensor RotaryAttention::forward(const Tensor& x, const LayerPass& pass) const {
-  RandomStream* dropout = pass.batch.dropout;
-  const auto split = [&](const Tensor& y) { return y.view({y.size(0), y.size(1) / head_dim_, head_dim_}); };
-  const Tensor q = split(q_proj_.forward(pass.query_input(x), dropout));
-  const Tensor k = split(k_proj_.forward(x, dropout));
-  const Tensor v = split(v_proj_.forward(x, dropout));
+  const auto [q, k, v] = project(q_proj_, k_proj_, v_proj_, x, pass, head_dim_);
   const Projections rotated{rotary_.apply(q, pass.query_positions()), rotary_.apply(k, pass.layout.positions),
                             v};
-  return o_proj_.forward(attend(rotated, pass, settings_), dropout);
+  return o_proj_.forward(attend(rotated, pass, settings_), pass.batch.dropout);
 }
 
 }  // namespace graft

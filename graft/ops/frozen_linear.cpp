@@ -49,15 +49,6 @@ Tensor packed_columns(const Tensor& columns, const Tensor& x) {
                             : reorder(columns.contiguous(), planned_rows(x));
 }
 
-void pack(PackedWeight& packed, const Tensor& weight, const Tensor& x, bool backward) {
-  const uint32_t version = version_of(weight);
-  if (!packed.source.defined() || !packed.source.is_same(weight) || packed.version != version) {
-    packed = {
-        .forward = packed_columns(weight.detach(), x), .backward = {}, .source = weight, .version = version};
-  }
-  if (backward && !packed.backward.defined()) packed.backward = packed_columns(weight.detach().t(), x);
-}
-
 /// oneDNN makes, and keeps, a kernel for each number of rows, and a batch's is another one in each step: rows
 /// of zeros round it up to one of few.
 constexpr int64_t kRowGrain = 64;
@@ -73,7 +64,7 @@ Tensor padded_rows(const Tensor& x) {
 
 /// x [T, summed] by packed columns; biases are constants here.
 Tensor product(const Tensor& x, const Tensor& packed, int64_t columns, const Tensor& bias) {
-  if (packed.scalar_type() == at::kInt) return panel_product(x, packed, columns, bias);
+  if (packed.scalar_type() == at::kInt) return panel_sums({{{{x, packed}}, columns, bias}})[0];
   std::optional<Tensor> added;
   if (bias.defined()) added = bias.to(x.scalar_type());
   const Tensor out = multiply(padded_rows(x), packed, added);
@@ -117,7 +108,7 @@ bool has_fast_form(const Tensor& x, const Tensor& weight) {
 
 Tensor fast_form(const Tensor& x, const Tensor& weight, const Tensor& bias, PackedWeight& packed) {
   const bool to_input = wants_gradient(x), to_bias = wants_gradient(bias);
-  pack(packed, weight, x, to_input);
+  pack_weight(packed, weight, x, to_input);
   if (!to_input && !to_bias) return product(x, packed.forward, weight.size(0), bias);
   auto held = c10::make_intrusive<Held>();
   held->packed = packed;
@@ -125,6 +116,19 @@ Tensor fast_form(const Tensor& x, const Tensor& weight, const Tensor& bias, Pack
 }
 
 }  // namespace
+
+bool goes_in_panels(const Tensor& x, const Tensor& weight) {
+  return has_fast_form(x, weight) && in_panels(weight);
+}
+
+void pack_weight(PackedWeight& packed, const Tensor& weight, const Tensor& x, bool backward) {
+  const uint32_t version = version_of(weight);
+  if (!packed.source.defined() || !packed.source.is_same(weight) || packed.version != version) {
+    packed = {
+        .forward = packed_columns(weight.detach(), x), .backward = {}, .source = weight, .version = version};
+  }
+  if (backward && !packed.backward.defined()) packed.backward = packed_columns(weight.detach().t(), x);
+}
 
 Tensor frozen_linear(const Tensor& x, const Tensor& weight, const Tensor& bias, PackedWeight& packed) {
   if (weight.dim() != 2 || x.size(-1) != weight.size(1)) {
@@ -141,7 +145,7 @@ Tensor frozen_linear(const Tensor& x, const Tensor& weight, const Tensor& bias, 
 Tensor frozen_linear_gradient(const Tensor& d_y, const Tensor& weight, PackedWeight& packed) {
   const at::NoGradGuard no_grad;
   if (!has_fast_form(d_y, weight)) return at::matmul(d_y, weight.to(d_y.scalar_type()));
-  pack(packed, weight, d_y, true);
+  pack_weight(packed, weight, d_y, true);
   return product(d_y, packed.backward, weight.size(1), {});
 }
 

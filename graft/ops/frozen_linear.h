@@ -15,6 +15,11 @@ struct PackedWeight {
   uint32_t version = 0;
 };
 
+/// Whether the weight has a fast form for rows like x whose layouts are units in panels (panel_product.h).
+bool goes_in_panels(const Tensor& x, const Tensor& weight);
+/// Packs what is missing, or was made from another weight.
+void pack_weight(PackedWeight& packed, const Tensor& weight, const Tensor& x, bool backward);
+
 /// x [T, in], weight [out, in] without gradient, bias [out] (may require gradient) or undefined → [T, out] in
 /// x's type. `packed` is filled on the first call. Source form: x Wᵀ + b.
 Tensor frozen_linear(const Tensor& x, const Tensor& weight, const Tensor& bias, PackedWeight& packed);

@@ -88,10 +88,17 @@ struct Kernel {
     for (int i = 0; i < kRadix; ++i) at(p + i * kLanes) = v[i];
   }
 
-  /// kBits levels over 2^kBits rows of `width` values each, from one place to another.
-  template <int kBits>
-  static void rows(const T* from, int64_t from_stride, T* to, int64_t to_stride, int64_t width) {
+  /// kBits levels over 2^kBits rows of `width` values each, from one place to another; kAsk: half as many
+  /// values, from `ahead` on, come from memory meanwhile.
+  template <int kBits, bool kAsk = false>
+  static void rows(const T* from, int64_t from_stride, T* to, int64_t to_stride, int64_t width,
+                   const T* ahead = nullptr) {
+    constexpr int64_t kHalf = (int64_t{kLanes} << kBits) / 2, kLine = kLineBytes / int64_t{sizeof(T)};
     for (int64_t j = 0; j < width; j += kLanes) {
+      if constexpr (kAsk) {
+        for (int64_t i = 0; i < kHalf; i += kLine) __builtin_prefetch(ahead + i, 0, 2);
+        ahead += kHalf;
+      }
       V v[1 << kBits];
 #pragma GCC unroll 16
       for (int i = 0; i < (1 << kBits); ++i) v[i] = at(from + i * from_stride + j);
@@ -125,6 +132,23 @@ struct Kernel {
     }
   }
 
+  /// The same for the upper levels of a block, which stay in the second-level cache: the next block comes
+  /// from memory meanwhile, half of it with each few levels.
+  static void upper_levels(T* p, int low, int bits) {
+    const int64_t size = int64_t{1} << bits;
+    const T* ahead = p + size;
+    for (int count = 0; low < bits; low += count) {
+      count = bits - low < kSameSetBits ? bits - low : kSameSetBits;
+      const int64_t stride = int64_t{1} << low, step = stride << count;
+      for (int64_t i = 0; i < size; i += step, ahead += step / 2) {
+        T* const q = p + i;
+        if (count == 3) rows<3, true>(q, stride, q, stride, stride, ahead);
+        if (count == 2) rows<2, true>(q, stride, q, stride, stride, ahead);
+        if (count == 1) rows<1, true>(q, stride, q, stride, stride, ahead);
+      }
+    }
+  }
+
   static void small(T* p, int bits) {
     for (int64_t h = 1; h < int64_t{1} << bits; h *= 2) {
       for (int64_t i = 0; i < int64_t{1} << bits; ++i) {
@@ -144,6 +168,7 @@ struct Kernel {
       for (int64_t j = 0; j < int64_t{1} << inner; j += int64_t{1} << kFirstBits) first_levels(p + i + j);
       levels(p + i, kFirstBits, inner, inner);
     }
+    if constexpr (P::kBytes == 64) return upper_levels(p, inner, bits);
     levels(p, inner, bits, bits);
   }
 

@@ -148,7 +148,7 @@ Tensor int8_product(const Tensor& x, const Tensor& factor, const Int8Panels& pan
   const Tensor y = at::empty({x.size(0), panels.columns}, x.options().requires_grad(false));
   by_type(x, [&]<class T>(T) {
     const Rows rows = rows_of<T>(in, factor);
-    each_panel(x.size(0), panels.columns, rows.q.size(1), kernels<T>(), [&](const PanelPiece& p) {
+    each_panel(x.size(0), {panels.columns}, rows.q.size(1), kernels<T>(), [&](size_t, const PanelPiece& p) {
       kernels<T>().int8_product(
           {.rows = p.rows,
            .units = (panels.summed + 3) / 4,

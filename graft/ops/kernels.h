@@ -104,17 +104,27 @@ struct LowRankOuter {
 /// or strips of sixteen, [units][columns rounded up to 16].
 constexpr int64_t kPanel = 64;
 
-/// y [rows, columns] = x [rows, units] · panel + bias. At most as many rows and columns as a piece has.
+/// A left side and a panel of a product: x [rows, units] · panel.
 template <class T>
-struct PanelProduct {
-  int64_t rows, units, columns;
+struct PanelSides {
+  int64_t units;
   const T* x;
   int64_t x_stride;
   const int32_t* panel;
+};
+
+/// y [rows, columns] = the sum of all terms + bias, rounded once. At most as many rows and columns as a piece
+/// has.
+template <class T>
+struct PanelProduct {
+  int64_t rows, columns;
+  const PanelSides<T>* terms;
+  int64_t count;  // of terms, at most kMostTerms
   const T* bias;  // or null
   T* y;
   int64_t y_stride;
 };
+constexpr int64_t kMostTerms = 8;
 
 /// The values of a row that are too large for its scale; they count exactly.
 struct Outliers {

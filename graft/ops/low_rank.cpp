@@ -13,42 +13,6 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-int64_t lanes(int64_t n) { return (n + 15) / 16 * 16; }
-
-/// The right side of a product with rows of `type` [T, n]: aᵀ of a [r, n] (`across`), or b [n, r].
-Tensor packed_side(const Tensor& side, bool across, at::ScalarType type) {
-  const int64_t r = side.size(across ? 0 : 1), n = side.size(across ? 1 : 0);
-  const Tensor narrow = side.to(type).contiguous();
-  Tensor packed;
-  by_type(narrow, [&]<class T>(T) {
-    constexpr int64_t depth = 4 / static_cast<int64_t>(sizeof(T));
-    packed = at::empty({(n + depth - 1) / depth * lanes(r)}, at::kInt);
-    (across ? kernels<T>().pack_down : kernels<T>().pack_up)(data<T>(narrow), r, n,
-                                                             writable<int32_t>(packed));
-  });
-  return packed;
-}
-
-/// u [T, r rounded up to 16] float32 = x [T, n] · a packed side of r columns.
-Tensor down(const Tensor& x, const Tensor& packed, int64_t r) {
-  const int64_t n = x.size(1), rows = x.size(0);
-  Tensor u = at::empty({rows, lanes(r)}, at::kFloat);
-  by_type(x, [&]<class T>(T) {
-    at::parallel_for(0, rows, grain(n), [&](int64_t begin, int64_t end) {
-      kernels<T>().low_rank_down(data<T>(x) + begin * n, end - begin, n, data<int32_t>(packed), r,
-                                 writable<float>(u) + begin * lanes(r));
-    });
-  });
-  return u;
-}
-
-/// right [r, n] with rows padded to whole lanes.
-Tensor padded(const Tensor& right) {
-  const Tensor out = at::zeros({right.size(0), lanes(right.size(1))}, at::kFloat);
-  out.narrow(1, 0, right.size(1)).copy_(right);
-  return out;
-}
-
 /// y (or nothing) + scale · u · right; `wide` is right [r, n], padded → [T, n] of `type`.
 Tensor up(const Tensor& y, const Tensor& u, const Tensor& wide, int64_t n, double scale,
           at::ScalarType type) {
@@ -71,27 +35,8 @@ Tensor up(const Tensor& y, const Tensor& u, const Tensor& wide, int64_t n, doubl
   return out;
 }
 
-/// uᵀ x [r, n] float32.
-Tensor outer(const Tensor& u, const Tensor& x, int64_t r) {
-  const int64_t n = x.size(1), blocks = (n + 47) / 48;
-  const Tensor sum = at::zeros({r, lanes(n)}, at::kFloat);
-  by_type(x, [&]<class T>(T) {
-    // Threads take columns, not rows: each element is summed in one order, whatever their number.
-    at::parallel_for(0, blocks, 1, [&](int64_t begin, int64_t end) {
-      kernels<T>().low_rank_outer({.rows = x.size(0),
-                                   .n = n,
-                                   .r = r,
-                                   .u = data<float>(u),
-                                   .u_stride = u.size(1),
-                                   .x = data<T>(x),
-                                   .result = writable<float>(sum),
-                                   .result_stride = lanes(n),
-                                   .first_column = begin * 48,
-                                   .last_column = std::min(n, end * 48)});
-    });
-  });
-  return sum.narrow(1, 0, n);
-}
+Tensor down(const Tensor& x, const Tensor& side, int64_t r) { return low_rank_rows({{x, side, r}})[0]; }
+Tensor outer(const Tensor& u, const Tensor& x, int64_t r) { return low_rank_sums({{u, x, r}})[0]; }
 
 class LowRankOp : public torch::autograd::Function<LowRankOp> {
  public:
@@ -100,7 +45,7 @@ class LowRankOp : public torch::autograd::Function<LowRankOp> {
     const Tensor in = x.contiguous(), u = down(in, packed_side(a, true, x.scalar_type()), a.size(0));
     ctx->save_for_backward({in, u, a, b});
     ctx->saved_data["scale"] = scale;
-    return up(y.contiguous(), u, padded(b.t()), b.size(0), scale, y.scalar_type());
+    return up(y.contiguous(), u, padded_lanes(b.t()), b.size(0), scale, y.scalar_type());
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list gradients) {
@@ -112,7 +57,7 @@ class LowRankOp : public torch::autograd::Function<LowRankOp> {
     if (ctx->needs_input_grad(3)) d_b = outer(u, d_y, b.size(1)).t().mul(scale);
     if (ctx->needs_input_grad(1) || ctx->needs_input_grad(2)) {
       const Tensor d_u = down(d_y, packed_side(b, false, d_y.scalar_type()), b.size(1));
-      if (ctx->needs_input_grad(1)) d_x = up({}, d_u, padded(a), a.size(1), scale, x.scalar_type());
+      if (ctx->needs_input_grad(1)) d_x = up({}, d_u, padded_lanes(a), a.size(1), scale, x.scalar_type());
       if (ctx->needs_input_grad(2)) d_a = outer(d_u, x, a.size(0)).mul(scale);
     }
     return {d_y, d_x, d_a, d_b, Tensor()};
@@ -136,17 +81,6 @@ void check(const Tensor& y, const Tensor& x, const Tensor& a, const Tensor& b) {
   }
 }
 
-void pack(PackedLowRank& packed, const Tensor& a, const Tensor& b, at::ScalarType type) {
-  const auto fresh = [&](const Tensor& now, const Tensor& before, uint32_t before_version) {
-    return !before.defined() || !before.is_same(now) || before_version != version_of(now) ||
-           packed.type != type;
-  };
-  if (fresh(a, packed.a, packed.a_version)) packed.down = packed_side(a, true, type);
-  if (fresh(b, packed.b, packed.b_version)) packed.up = padded(b.t());
-  packed.a = a, packed.b = b, packed.a_version = version_of(a), packed.b_version = version_of(b);
-  packed.type = type;
-}
-
 }  // namespace
 
 Tensor low_rank_add(const Tensor& y, const Tensor& x, const Tensor& a, const Tensor& b, double scale) {
@@ -161,7 +95,9 @@ Tensor low_rank_add(const Tensor& y, const Tensor& x, const Tensor& a, const Ten
   if (gradient || !has_fast_form(y, x, a, b)) return low_rank_add(y, x, a, b, scale);
   check(y, x, a, b);
   const at::NoGradGuard no_grad;
-  pack(packed, a, b, x.scalar_type());
+  packed.renew(a, b, scale, x.scalar_type());
+  if (!packed.down.defined()) packed.down = packed_side(a, true, x.scalar_type());
+  if (!packed.up.defined()) packed.up = padded_lanes(b.t());
   const Tensor u = down(x.contiguous(), packed.down, a.size(0));
   return up(y.contiguous(), u, packed.up, b.size(0), scale, y.scalar_type());
 }

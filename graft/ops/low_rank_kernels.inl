@@ -106,9 +106,32 @@ void outer_columns(const LowRankOuter<T>& t, int64_t k, int64_t first, int64_t l
     outer_tile<T, kRank, 1>(t, k, column, first, last, std::min<int64_t>(16, t.last_column - column));
   }
 }
+/// The same by products: u turned and rounded to x's type, x's rows in pairs side by side.
+inline void outer_by_products(const LowRankOuter<Half>& t) {
+  constexpr int64_t kRows = 256, kRanks = 64, kColumns = 64;  // 32 KB of u, as much of pairs
+  alignas(64) Half left[kRanks * kRows];
+  alignas(64) int32_t right[kRows / 2 * kColumns];
+  for (int64_t first = 0; first < t.rows; first += kRows) {
+    const int64_t rows = std::min(kRows, t.rows - first), padded = round_up(rows, 32);
+    for (int64_t k = 0; k < t.r; k += kRanks) {
+      const int64_t ranks = std::min(kRanks, t.r - k);
+      turn<Half>(t.u + first * t.u_stride + k, t.u_stride, rows, round_up(ranks, 16), left, padded);
+      for (int64_t column = t.first_column; column < t.last_column; column += kColumns) {
+        const int64_t columns = std::min(kColumns, t.last_column - column);
+        pack_along<Half>(t.x + first * t.n + column, t.n, rows, padded, columns, right);
+        product<Half>({left, padded, right, right_layout(padded / 2, columns),
+                       t.result + k * t.result_stride + column, t.result_stride, padded / 2, true},
+                      ranks, round_up(columns, 16) / 16);
+      }
+    }
+  }
+}
+
 /// result [r, n rounded up to 16] += uᵀ x over all rows, for columns [first_column, last_column).
 template <class T>
 void low_rank_outer(const LowRankOuter<T>& t) {
+  // A vector of halves has no product of its own where it is widened first.
+  if constexpr (std::is_same_v<T, Half> && kTileVecs > 1) return outer_by_products(t);
   // Rows in chunks that stay near while each few ranks pass over them.
   for (int64_t first = 0; first < t.rows; first += 64) {
     const int64_t last = std::min(t.rows, first + 64);

@@ -240,10 +240,12 @@ void panel_product(const PanelProduct<T>& g) {
       pstore(sums_of(row) + j, pbits(g.bias ? load_lanes(g.bias + j, lanes) : vset(0.0f)));
     });
   }
-  blocked_sums<T>(g.rows, g.units, g.columns, g.panel, scratch,
-                  [&](int64_t row, int64_t first, int64_t units, int32_t* out) {
-                    widen_values(g.x + row * g.x_stride + first * kDepth<T>, units * kDepth<T>, out);
-                  });
+  for (const PanelSides<T>* t = g.terms; t != g.terms + g.count; ++t) {
+    blocked_sums<T>(g.rows, t->units, g.columns, t->panel, scratch,
+                    [&](int64_t row, int64_t first, int64_t units, int32_t* out) {
+                      widen_values(t->x + row * t->x_stride + first * kDepth<T>, units * kDepth<T>, out);
+                    });
+  }
   for (int64_t row = 0; row < g.rows; ++row) {
     each_lanes(g.columns, [&](int64_t j, auto lanes) {
       store_lanes(g.y + row * g.y_stride + j, vbits(pload(sums_of(row) + j)), lanes);

@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <array>
+
 #include "graft/ops/types.h"
 
 namespace graft::ops {
@@ -12,6 +14,26 @@ namespace {
 Tensor whole_units(const Tensor& rows) {
   const bool whole = rows.size(1) * rows.element_size() % 4 == 0;
   return whole ? rows.contiguous() : at::constant_pad_nd(rows, {0, 1}, 0);
+}
+
+template <class T>
+void run_piece(const PanelSum& sum, const PanelPiece& p, const Tensor& y) {
+  std::array<PanelSides<T>, kMostTerms> sides;
+  int64_t count = 0;
+  for (const auto& [x, units] : sum.terms) {
+    const int64_t summed = x.size(1), depth = summed * static_cast<int64_t>(sizeof(T)) / 4;
+    sides[static_cast<size_t>(count++)] = {.units = depth,
+                                           .x = data<T>(x) + p.row * summed,
+                                           .x_stride = summed,
+                                           .panel = data<int32_t>(units) + p.column * depth};
+  }
+  kernels<T>().panel_product({.rows = p.rows,
+                              .columns = p.columns,
+                              .terms = sides.data(),
+                              .count = count,
+                              .bias = sum.bias.defined() ? data<T>(sum.bias) + p.column : nullptr,
+                              .y = writable<T>(y) + p.row * sum.columns + p.column,
+                              .y_stride = sum.columns});
 }
 
 }  // namespace
@@ -34,25 +56,29 @@ Tensor pack_units(const Tensor& given) {
   return out;
 }
 
-Tensor panel_product(const Tensor& x, const Tensor& units, int64_t columns, const Tensor& bias) {
-  const Tensor in = whole_units(x), added = bias.defined() ? bias.to(x.scalar_type()).contiguous() : bias;
-  const int64_t summed = in.size(1);
-  const Tensor y = at::empty({x.size(0), columns}, x.options().requires_grad(false));
-  by_type(x, [&]<class T>(T) {
-    const int64_t depth = 4 / static_cast<int64_t>(sizeof(T));
-    each_panel(x.size(0), columns, summed * in.element_size(), kernels<T>(), [&](const PanelPiece& p) {
-      kernels<T>().panel_product({.rows = p.rows,
-                                  .units = summed / depth,
-                                  .columns = p.columns,
-                                  .x = data<T>(in) + p.row * summed,
-                                  .x_stride = summed,
-                                  .panel = data<int32_t>(units) + p.column * (summed / depth),
-                                  .bias = added.defined() ? data<T>(added) + p.column : nullptr,
-                                  .y = writable<T>(y) + p.row * columns + p.column,
-                                  .y_stride = columns});
-    });
+std::vector<Tensor> panel_sums(const std::vector<PanelSum>& sums) {
+  std::vector<Tensor> out;
+  if (sums.empty()) return out;
+  const Tensor& first = sums[0].terms[0].x;
+  std::vector<PanelSum> ready = sums;
+  std::vector<int64_t> columns;
+  int64_t row_bytes = 0;
+  for (PanelSum& sum : ready) {
+    int64_t bytes = 0;
+    for (PanelTerm& term : sum.terms) {
+      term.x = whole_units(term.x);
+      bytes += term.x.size(1) * term.x.element_size();
+    }
+    row_bytes = std::max(row_bytes, bytes);
+    if (sum.bias.defined()) sum.bias = sum.bias.to(first.scalar_type()).contiguous();
+    columns.push_back(sum.columns);
+    out.push_back(at::empty({first.size(0), sum.columns}, first.options().requires_grad(false)));
+  }
+  by_type(first, [&]<class T>(T) {
+    each_panel(first.size(0), columns, row_bytes, kernels<T>(),
+               [&](size_t i, const PanelPiece& p) { run_piece<T>(ready[i], p, out[i]); });
   });
-  return y;
+  return out;
 }
 
 }  // namespace graft::ops

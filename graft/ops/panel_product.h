@@ -3,6 +3,8 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <vector>
+
 #include "graft/ops/kernels.h"
 #include "graft/ops/parallel.h"
 
@@ -20,29 +22,50 @@ inline int64_t piece_rows(int64_t most, int64_t row_bytes) {
   return std::min(most, std::max(kLeast, kKept / row_bytes / kGrain * kGrain));
 }
 
-/// Calls run(piece) for all blocks of rows × stretches of columns, as large as the kernels' pieces, over the
-/// threads; `row_bytes`: of the left side. A panel's units start at `column` times the number of units.
+/// Calls run(product, piece) for all blocks of rows × stretches of columns of some products of equally many
+/// rows, as large as the kernels' pieces, over the threads; `columns`: of each product; `row_bytes`: of the
+/// left sides. A panel's units start at `column` times the number of units.
 template <class T, class Run>
-void each_panel(int64_t rows, int64_t columns, int64_t row_bytes, const Kernels<T>& kernels, const Run& run) {
+void each_panel(int64_t rows, const std::vector<int64_t>& columns, int64_t row_bytes,
+                const Kernels<T>& kernels, const Run& run) {
   const int64_t highest = piece_rows(kernels.piece_rows, row_bytes);
-  const int64_t panels = (columns + kPanel - 1) / kPanel, blocks = (rows + highest - 1) / highest;
-  const auto piece = [&](int64_t block, int64_t first, int64_t last) {
+  const int64_t most = kernels.piece_columns / kPanel, blocks = (rows + highest - 1) / highest;
+  const auto panels_of = [&](size_t product) { return (columns[product] + kPanel - 1) / kPanel; };
+  const auto piece = [&](size_t product, int64_t block, int64_t first, int64_t last) {
     const int64_t row = block * highest, column = first * kPanel;
-    run({row, std::min(highest, rows - row), column, std::min(last * kPanel, columns) - column});
+    run(product, PanelPiece{row, std::min(highest, rows - row), column,
+                            std::min(last * kPanel, columns[product]) - column});
   };
-  const int64_t most = kernels.piece_columns / kPanel;
-  // One block streams the weight from memory: each thread takes a stretch of it.
+  // One block streams the weights from memory: each thread takes a stretch of them.
   if (blocks == 1) {
-    at::parallel_for(0, panels, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t panel = begin; panel < end; panel += most) piece(0, panel, std::min(end, panel + most));
+    int64_t all = 0;
+    for (size_t product = 0; product < columns.size(); ++product) all += panels_of(product);
+    at::parallel_for(0, all, 1, [&](int64_t begin, int64_t end) {
+      int64_t before = 0;
+      for (size_t product = 0; product < columns.size(); before += panels_of(product), ++product) {
+        const int64_t last = std::min(end - before, panels_of(product));
+        for (int64_t panel = std::max<int64_t>(0, begin - before); panel < last; panel += most)
+          piece(product, 0, panel, std::min(last, panel + most));
+      }
     });
     return;
   }
   // Stretches of nearly equal width.
-  const int64_t stretches = (panels + most - 1) / most, each = (panels + stretches - 1) / stretches;
-  each_piece(blocks * stretches, [&](int64_t i, int64_t) {
-    const int64_t first = std::min(panels, i % stretches * each), last = std::min(panels, first + each);
-    if (first < last) piece(i / stretches, first, last);
+  struct Stretch {
+    size_t product;
+    int64_t first, last;
+  };
+  std::vector<Stretch> stretches;
+  for (size_t product = 0; product < columns.size(); ++product) {
+    const int64_t panels = panels_of(product), count = (panels + most - 1) / most;
+    const int64_t each = (panels + count - 1) / count;
+    for (int64_t first = 0; first < panels; first += each)
+      stretches.push_back({product, first, std::min(panels, first + each)});
+  }
+  const auto count = static_cast<int64_t>(stretches.size());
+  each_piece(blocks * count, [&](int64_t i, int64_t) {
+    const Stretch& stretch = stretches[static_cast<size_t>(i % count)];
+    piece(stretch.product, i / count, stretch.first, stretch.last);
   });
 }
 
@@ -50,8 +73,17 @@ void each_panel(int64_t rows, int64_t columns, int64_t row_bytes, const Kernels<
 /// want them.
 Tensor pack_units(const Tensor& columns);
 
-/// x [T, summed] · columnsᵀ + bias ([columns] or undefined) → [T, columns] in x's type, which is the
-/// columns'.
-Tensor panel_product(const Tensor& x, const Tensor& units, int64_t columns, const Tensor& bias);
+/// x [T, summed] · columnsᵀ, the columns [columns, summed] as units in panels.
+struct PanelTerm {
+  Tensor x, units;
+};
+/// A sum of at most kMostTerms products of equal size, and bias ([columns] or undefined).
+struct PanelSum {
+  std::vector<PanelTerm> terms = {};
+  int64_t columns = 0;
+  Tensor bias = {};
+};
+/// All sums, of equally many rows and one type, which is the columns' → [T, columns] of each in that type.
+std::vector<Tensor> panel_sums(const std::vector<PanelSum>& sums);
 
 }  // namespace graft::ops

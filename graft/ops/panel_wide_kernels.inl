@@ -11,7 +11,6 @@ int64_t lanes_of(int64_t columns, int v) {
 
 template <class T, int kRows, int kVecs>
 void panel_tile(const PanelProduct<T>& g, int64_t row) {
-  const T* const x = g.x + row * g.x_stride;
   Vec sum[kRows][kVecs];
 #pragma GCC unroll 4
   for (int v = 0; v < kVecs; ++v) {
@@ -19,15 +18,20 @@ void panel_tile(const PanelProduct<T>& g, int64_t row) {
 #pragma GCC unroll 6
     for (int m = 0; m < kRows; ++m) sum[m][v] = start;
   }
-  for (int64_t k = 0; k < g.units; ++k) {
-    Pairs right[kVecs];
+  for (const PanelSides<T>* t = g.terms; t != g.terms + g.count; ++t) {
+    const T* const x = t->x + row * t->x_stride;
+    const int64_t units = t->units, stride = t->x_stride;
+    const int32_t* const panel = t->panel;
+    for (int64_t k = 0; k < units; ++k) {
+      Pairs right[kVecs];
 #pragma GCC unroll 4
-    for (int v = 0; v < kVecs; ++v) right[v] = pload(g.panel + (k * kVecs + v) * 16);
+      for (int v = 0; v < kVecs; ++v) right[v] = pload(panel + (k * kVecs + v) * 16);
 #pragma GCC unroll 6
-    for (int m = 0; m < kRows; ++m) {
-      const Pairs left = pset(x + m * g.x_stride + k * kDepth<T>);
+      for (int m = 0; m < kRows; ++m) {
+        const Pairs left = pset(x + m * stride + k * kDepth<T>);
 #pragma GCC unroll 4
-      for (int v = 0; v < kVecs; ++v) sum[m][v] = vdot(sum[m][v], left, right[v], T{});
+        for (int v = 0; v < kVecs; ++v) sum[m][v] = vdot(sum[m][v], left, right[v], T{});
+      }
     }
   }
 #pragma GCC unroll 6

@@ -9,12 +9,13 @@ constexpr int64_t kLeastDepth = 8;
 /// A left side [rows, units] and a right side [units, 16 vecs]; strides in bytes. Equal steps of `depth`
 /// units make up the sum; no steps where they would be too small.
 struct TileSides {
-  const void* left;
-  int64_t left_stride;
-  const int32_t* right;
-  int64_t right_stride;
+  const void* left = nullptr;
+  int64_t left_stride = 0;
+  const int32_t* right = nullptr;
+  int64_t right_stride = 0;
   int64_t depth = 0, steps = 0;
 
+  TileSides() = default;
   TileSides(const void* l, int64_t l_stride, const int32_t* r, int64_t r_stride, int64_t units)
       : left(l), left_stride(l_stride), right(r), right_stride(r_stride) {
     for (int64_t n = (units + kTile - 1) / kTile; n * kLeastDepth <= units && steps == 0; ++n) {
@@ -135,17 +136,24 @@ inline bool tiles_product(const Product<Half>& g, int64_t rows, int64_t vecs) {
 /// Sums [≤ 16, 64], `stride` apart, of all rows and a whole panel: one row streams it from memory, sixteen at
 /// nearly the same speed.
 template <class Sum>
-void tile_stream(const TileSides& s, int64_t rows, Sum* sums, int64_t stride) {
+void tile_stream(const TileSides& s, int64_t rows, Sum* sums, int64_t stride, bool accumulate) {
   constexpr int64_t kAhead = 3;  // steps
   TileShapes shapes;
   for (const int tile : {0, 1, 2, 3}) shapes.set(tile, rows, kTile);
   shapes.set(4, rows, s.depth);
   for (const int tile : {5, 6, 7}) shapes.set(tile, s.depth, kTile);
   _tile_loadconfig(&shapes);
-  _tile_zero(0);
-  _tile_zero(1);
-  _tile_zero(2);
-  _tile_zero(3);
+  if (accumulate) {
+    _tile_loadd(0, sums, stride * 4);
+    _tile_loadd(1, sums + kTile, stride * 4);
+    _tile_loadd(2, sums + 2 * kTile, stride * 4);
+    _tile_loadd(3, sums + 3 * kTile, stride * 4);
+  } else {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+  }
   const char* left = static_cast<const char*>(s.left);
   const char* right = reinterpret_cast<const char*>(s.right);
   const int64_t bytes = s.depth * s.right_stride;
@@ -181,28 +189,35 @@ void tile_stream(const TileSides& s, int64_t rows, Sum* sums, int64_t stride) {
 /// stay in the first cache while the rows pass.
 constexpr int64_t kSums = 2 * kTile, kStepsTogether = 16;
 
-/// All sums of a piece, two vectors of columns at a time, for finish(vec, vecs, sums, their stride).
+/// One term's share of two vectors of columns, kSums apart.
+template <class Sum>
+void tile_columns(const TileSides& s, int64_t rows, int64_t vec, int64_t vecs, Sum* sums, bool accumulate) {
+  TileSides part = s;
+  for (int64_t done = 0; done < s.steps; done += part.steps) {
+    const int64_t blocks = (s.steps - done + kStepsTogether - 1) / kStepsTogether;
+    part.steps = (s.steps - done + blocks - 1) / blocks;
+    part.left = static_cast<const char*>(s.left) + done * 4 * s.depth;
+    part.right = s.right + done * s.depth * (s.right_stride / 4);
+    each_tile_rows(rows, s.depth, [&](int64_t row, int64_t height) {
+      tile_block(part, row, height, vec, vecs, sums + row * kSums, kSums, accumulate || done > 0);
+    });
+  }
+}
+
+/// All sums of a piece, over all terms, two vectors of columns at a time, for finish(vec, vecs, sums, their
+/// stride).
 template <class Sum, class Finish>
-void tile_panel(const TileSides& s, int64_t rows, int64_t vecs, const Finish& finish) {
+void tile_panel(const TileSides* terms, int64_t count, int64_t rows, int64_t vecs, const Finish& finish) {
   alignas(64) Sum sums[kPieceRows * kSums];
   if (rows <= kTile && vecs == 4) {
-    tile_stream(s, rows, sums, kPanel);
+    for (int64_t i = 0; i < count; ++i) tile_stream(terms[i], rows, sums, kPanel, i > 0);
     _tile_release();
     for (int64_t vec = 0; vec < vecs; vec += 2) finish(vec, 2, sums + 16 * vec, kPanel);
     return;
   }
   for (int64_t vec = 0; vec < vecs; vec += 2) {
     const int64_t wide = std::min<int64_t>(2, vecs - vec);
-    TileSides part = s;
-    for (int64_t done = 0; done < s.steps; done += part.steps) {
-      const int64_t blocks = (s.steps - done + kStepsTogether - 1) / kStepsTogether;
-      part.steps = (s.steps - done + blocks - 1) / blocks;
-      part.left = static_cast<const char*>(s.left) + done * 4 * s.depth;
-      part.right = s.right + done * s.depth * (s.right_stride / 4);
-      each_tile_rows(rows, s.depth, [&](int64_t row, int64_t height) {
-        tile_block(part, row, height, vec, wide, sums + row * kSums, kSums, done > 0);
-      });
-    }
+    for (int64_t i = 0; i < count; ++i) tile_columns(terms[i], rows, vec, wide, sums, i > 0);
     finish(vec, wide, sums, kSums);
   }
   _tile_release();
@@ -231,11 +246,17 @@ inline void store_sums(const PanelProduct<Half>& g, int64_t column, const float*
 
 inline bool tiles_panel_product(const PanelProduct<Half>& g) {
   const int64_t vecs = (g.columns + 15) / 16;
-  const TileSides sides(g.x, g.x_stride * 2, g.panel, vecs * 64, g.units);
-  if (sides.steps == 0) return false;
-  tile_panel<float>(sides, g.rows, vecs, [&](int64_t vec, int64_t, const float* sums, int64_t stride) {
-    store_sums(g, 16 * vec, sums, stride);
-  });
+  std::array<TileSides, kMostTerms> terms;
+  for (int64_t i = 0; i < g.count; ++i) {
+    const PanelSides<Half>& t = g.terms[i];
+    TileSides& sides = terms[static_cast<size_t>(i)];
+    sides = TileSides(t.x, t.x_stride * 2, t.panel, vecs * 64, t.units);
+    if (sides.steps == 0) return false;
+  }
+  tile_panel<float>(terms.data(), g.count, g.rows, vecs,
+                    [&](int64_t vec, int64_t, const float* sums, int64_t stride) {
+                      store_sums(g, 16 * vec, sums, stride);
+                    });
   return true;
 }
 
@@ -244,7 +265,7 @@ bool tiles_int8_product(const Int8Product<T>& g) {
   const int64_t vecs = (g.columns + 15) / 16;
   const TileSides sides(g.x, g.x_stride, g.panel, vecs * 64, g.units);
   if (sides.steps == 0) return false;
-  tile_panel<int32_t>(sides, g.rows, vecs,
+  tile_panel<int32_t>(&sides, 1, g.rows, vecs,
                       [&](int64_t vec, int64_t wide, const int32_t* sums, int64_t stride) {
                         for (int64_t v = 0; v < wide; ++v) {
                           const int64_t column = 16 * (vec + v);

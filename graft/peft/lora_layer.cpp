@@ -13,13 +13,19 @@ std::pair<Tensor, Tensor> LoraTensors::plain() const {
   return {at::cat({a, a0}, 0), at::cat({b, -b0}, 1)};
 }
 
-Tensor LoraLinear::forward(const Linear& base, const Tensor& x, RandomStream* dropout) {
+std::optional<ops::LowRankUpdate> LoraLinear::update(const Tensor& x, RandomStream* dropout) {
   const bool drops = dropout && lora_.dropout > 0;
-  const Tensor in = drops ? ops::dropout(x, lora_.dropout, dropout->next_key()) : x;
+  const Tensor in = drops ? ops::dropout(x, lora_.dropout, dropout->next_key()) : Tensor();
+  return ops::LowRankUpdate{in, lora_.a, lora_.b, lora_.scale, &packed_};
+}
+
+Tensor LoraLinear::forward(const Linear& base, const Tensor& x, RandomStream* dropout) {
+  const ops::LowRankUpdate own = *update(x, dropout);
+  const bool drops = own.in.defined();
   Tensor y = base.apply(x);
   if (drops) {
     if (lora_.a0.defined()) y = ops::low_rank_add(y, x, lora_.a0, lora_.b0, -lora_.scale);
-    y = ops::low_rank_add(y, in, lora_.a, lora_.b, lora_.scale);
+    y = ops::low_rank_add(y, own.in, lora_.a, lora_.b, lora_.scale);
   } else if (!lora_.a0.defined()) {
     y = ops::low_rank_add(y, x, lora_.a, lora_.b, lora_.scale, packed_);
   } else {

@@ -22,6 +22,8 @@ class LoraLinear : public LinearHook {
  public:
   explicit LoraLinear(LoraTensors tensors) : lora_(std::move(tensors)) {}
   Tensor forward(const Linear& base, const Tensor& x, RandomStream* dropout) override;
+  std::optional<ops::LowRankUpdate> update(const Tensor& x, RandomStream* dropout) override;
+  bool is_update() const override { return !lora_.a0.defined() && !lora_.bias.defined(); }
   std::optional<Affine> merged(const Linear& base) const override;
   const LoraTensors& tensors() const { return lora_; }
   /// The same at `count` of the map's outputs.
