@@ -5,6 +5,19 @@
 #include "graft/base/mapped_pages.h"
 
 namespace graft {
+namespace {
+
+/// The map of a trained weight. In bfloat16 oneDNN makes, and keeps, a kernel for each number of rows, and a
+/// batch's is another one in each step: rows of zeros round it up to one of few.
+Tensor trained_linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  constexpr int64_t kGrain = 64;
+  const int64_t rows = x.size(0), missing = (kGrain - rows % kGrain) % kGrain;
+  if (x.scalar_type() != at::kBFloat16 || x.dim() != 2 || rows <= kGrain || missing == 0)
+    return at::linear(x, weight, bias);
+  return at::linear(at::constant_pad_nd(x, {0, 0, 0, missing}, 0), weight, bias).narrow(0, 0, rows);
+}
+
+}  // namespace
 
 Linear::Linear(int64_t in, int64_t out, bool with_bias) {
   weight = add("weight", {out, in});
@@ -52,7 +65,7 @@ Tensor Linear::apply(const Tensor& x) const {
   const Tensor b = bias ? bias->value().to(x.scalar_type()) : Tensor();
   if (weight->frozen() && int8_) return apply_int8(x, b);
   if (weight->frozen()) return ops::frozen_linear(x, weight->base, b, packed_);
-  return at::linear(x, weight->stand_in.to(x.scalar_type()), b);
+  return trained_linear(x, weight->stand_in.to(x.scalar_type()), b);
 }
 
 Tensor Linear::apply_int8(const Tensor& x, const Tensor& added) const {

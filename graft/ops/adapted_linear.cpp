@@ -79,6 +79,15 @@ std::vector<Tensor> forward_products(const Tensor& x, const std::vector<Map>& ma
   return panel_sums(sums);
 }
 
+/// What was found for the updates, one after the other, in their maps' places.
+std::vector<Tensor> by_map(const std::vector<Map>& maps, const std::vector<Tensor>& found) {
+  std::vector<Tensor> out(maps.size());
+  for (size_t i = 0, next = 0; i < maps.size(); ++i) {
+    if (maps[i].updated) out[i] = found[next++];
+  }
+  return out;
+}
+
 /// Each update's rows · Aᵀ.
 std::vector<Tensor> low_rows(const Tensor& x, const std::vector<Map>& maps, const Places& places,
                              at::TensorList inputs) {
@@ -88,12 +97,7 @@ std::vector<Tensor> low_rows(const Tensor& x, const std::vector<Map>& maps, cons
     const auto& [rows, a, b] = places.of[i];
     wanted.push_back({rows ? inputs[rows].contiguous() : x, maps[i].factors.down, inputs[a].size(0)});
   }
-  const std::vector<Tensor> found = low_rank_rows(wanted);
-  std::vector<Tensor> out(maps.size());
-  for (size_t i = 0, next = 0; i < maps.size(); ++i) {
-    if (maps[i].updated) out[i] = found[next++];
-  }
-  return out;
+  return by_map(maps, low_rank_rows(wanted));
 }
 
 class AdaptedLinearOp : public torch::autograd::Function<AdaptedLinearOp> {
@@ -141,12 +145,7 @@ class AdaptedLinearOp : public torch::autograd::Function<AdaptedLinearOp> {
       pack_backward(map.factors, a, b, map.scale, gradients[i].scalar_type());
       wanted.push_back({gradients[i], map.factors.up_side, b.size(1)});
     }
-    const std::vector<Tensor> found = low_rank_rows(wanted);
-    std::vector<Tensor> out(maps.list.size());
-    for (size_t i = 0, next = 0; i < maps.list.size(); ++i) {
-      if (maps.list[i].updated) out[i] = found[next++];
-    }
-    return out;
+    return by_map(maps.list, low_rank_rows(wanted));
   }
 
   static void factor_gradients(AutogradContext* ctx, const Maps& maps, const variable_list& gradients,

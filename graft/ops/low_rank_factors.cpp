@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
+#include <algorithm>
+
 #include "graft/ops/types.h"
 
 namespace graft::ops {
@@ -11,6 +13,32 @@ namespace {
 /// Columns of a piece of uᵀ x.
 constexpr int64_t kColumns = 48;
 int64_t pieces_of(const LowRankSum& one) { return (one.x.size(1) + kColumns - 1) / kColumns; }
+
+/// Which of the wanted read the same rows: theirs are put in pairs once.
+std::vector<std::vector<size_t>> by_rows(const std::vector<LowRankSum>& wanted) {
+  std::vector<std::vector<size_t>> out;
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    const auto same = std::find_if(out.begin(), out.end(), [&](const std::vector<size_t>& group) {
+      return wanted[group[0]].x.is_same(wanted[i].x);
+    });
+    if (same == out.end()) {
+      out.push_back({i});
+    } else {
+      same->push_back(i);
+    }
+  }
+  return out;
+}
+
+/// Their u side by side.
+LowRankSum joined(const std::vector<LowRankSum>& wanted, const std::vector<size_t>& group) {
+  if (group.size() == 1) return wanted[group[0]];
+  std::vector<Tensor> sides;
+  for (const size_t i : group) sides.push_back(wanted[i].u.narrow(1, 0, wanted[i].r));
+  const Tensor u = at::cat(sides, 1);
+  const int64_t r = u.size(1);
+  return {at::constant_pad_nd(u, {0, lanes(r) - r}, 0), wanted[group[0]].x, r};
+}
 
 }  // namespace
 
@@ -68,16 +96,20 @@ std::vector<Tensor> low_rank_rows(const std::vector<LowRankRows>& wanted) {
 }
 
 std::vector<Tensor> low_rank_sums(const std::vector<LowRankSum>& wanted) {
+  std::vector<Tensor> out(wanted.size());
+  if (wanted.empty()) return out;
+  const std::vector<std::vector<size_t>> groups = by_rows(wanted);
+  std::vector<LowRankSum> work;
   std::vector<Tensor> sums;
   int64_t pieces = 0;
-  for (const LowRankSum& one : wanted) {
-    pieces += pieces_of(one);
-    sums.push_back(at::zeros({one.r, lanes(one.x.size(1))}, at::kFloat));
+  for (const std::vector<size_t>& group : groups) {
+    work.push_back(joined(wanted, group));
+    pieces += pieces_of(work.back());
+    sums.push_back(at::zeros({work.back().r, lanes(work.back().x.size(1))}, at::kFloat));
   }
-  if (wanted.empty()) return sums;
   by_type(wanted[0].x, [&]<class T>(T) {
     const auto run = [&](size_t i, int64_t begin, int64_t end) {
-      const auto& [u, x, r] = wanted[i];
+      const auto& [u, x, r] = work[i];
       kernels<T>().low_rank_outer({.rows = x.size(0),
                                    .n = x.size(1),
                                    .r = r,
@@ -92,16 +124,22 @@ std::vector<Tensor> low_rank_sums(const std::vector<LowRankSum>& wanted) {
     // Threads take columns, not rows: each element is summed in one order, whatever their number.
     at::parallel_for(0, pieces, 1, [&](int64_t begin, int64_t end) {
       int64_t first = 0;
-      for (size_t i = 0; i < wanted.size(); ++i) {
-        const int64_t last = first + pieces_of(wanted[i]);
+      for (size_t i = 0; i < work.size(); ++i) {
+        const int64_t last = first + pieces_of(work[i]);
         const int64_t from = std::max(begin, first), to = std::min(end, last);
         if (from < to) run(i, from - first, to - first);
         first = last;
       }
     });
   });
-  for (size_t i = 0; i < wanted.size(); ++i) sums[i] = sums[i].narrow(1, 0, wanted[i].x.size(1));
-  return sums;
+  for (size_t group = 0; group < groups.size(); ++group) {
+    int64_t row = 0;
+    for (const size_t i : groups[group]) {
+      out[i] = sums[group].narrow(0, row, wanted[i].r).narrow(1, 0, wanted[i].x.size(1));
+      row += wanted[i].r;
+    }
+  }
+  return out;
 }
 
 }  // namespace graft::ops
