@@ -3,18 +3,15 @@
 #include <ATen/ATen.h>
 
 #include "graft/base/mapped_pages.h"
+#include "graft/ops/row_count.h"
 
 namespace graft {
 namespace {
 
-/// The map of a trained weight. In bfloat16 oneDNN makes, and keeps, a kernel for each number of rows, and a
-/// batch's is another one in each step: rows of zeros round it up to one of few.
+/// The map of a trained weight; in bfloat16 oneDNN's.
 Tensor trained_linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
-  constexpr int64_t kGrain = 64;
-  const int64_t rows = x.size(0), missing = (kGrain - rows % kGrain) % kGrain;
-  if (x.scalar_type() != at::kBFloat16 || x.dim() != 2 || rows <= kGrain || missing == 0)
-    return at::linear(x, weight, bias);
-  return at::linear(at::constant_pad_nd(x, {0, 0, 0, missing}, 0), weight, bias).narrow(0, 0, rows);
+  if (x.scalar_type() != at::kBFloat16 || x.dim() != 2) return at::linear(x, weight, bias);
+  return at::linear(ops::few_row_counts(x), weight, bias).narrow(0, 0, x.size(0));
 }
 
 }  // namespace

@@ -47,8 +47,7 @@ struct Places {
 
 /// columns [n, r] as panels, r in whole lanes.
 Tensor units_of(const Tensor& columns, at::ScalarType type) {
-  const int64_t r = columns.size(1);
-  return pack_units(at::constant_pad_nd(columns, {0, lanes(r) - r}, 0).to(type));
+  return pack_units(padded_lanes(columns).to(type));
 }
 
 void pack_forward(PackedLowRank& factors, const Tensor& a, const Tensor& b, double scale,

@@ -6,6 +6,7 @@
 
 #include "graft/base/error.h"
 #include "graft/ops/panel_product.h"
+#include "graft/ops/row_count.h"
 #include "graft/ops/types.h"
 
 namespace graft::ops {
@@ -49,25 +50,12 @@ Tensor packed_columns(const Tensor& columns, const Tensor& x) {
                             : reorder(columns.contiguous(), planned_rows(x));
 }
 
-/// oneDNN makes, and keeps, a kernel for each number of rows, and a batch's is another one in each step: rows
-/// of zeros round it up to one of few.
-constexpr int64_t kRowGrain = 64;
-
-Tensor padded_rows(const Tensor& x) {
-  const int64_t rows = x.size(0), wanted = (rows + kRowGrain - 1) / kRowGrain * kRowGrain;
-  if (x.dim() != 2 || rows <= kRowGrain || rows == wanted) return x.contiguous();
-  Tensor padded = at::empty({wanted, x.size(1)}, x.options());
-  padded.narrow(0, 0, rows).copy_(x);
-  padded.narrow(0, rows, wanted - rows).zero_();
-  return padded;
-}
-
 /// x [T, summed] by packed columns; biases are constants here.
 Tensor product(const Tensor& x, const Tensor& packed, int64_t columns, const Tensor& bias) {
   if (packed.scalar_type() == at::kInt) return panel_sums({{{{x, packed}}, columns, bias}})[0];
   std::optional<Tensor> added;
   if (bias.defined()) added = bias.to(x.scalar_type());
-  const Tensor out = multiply(padded_rows(x), packed, added);
+  const Tensor out = multiply(few_row_counts(x.contiguous()), packed, added);
   return x.dim() == 2 ? out.narrow(0, 0, x.size(0)) : out;
 }
 

@@ -36,8 +36,7 @@ LowRankSum joined(const std::vector<LowRankSum>& wanted, const std::vector<size_
   std::vector<Tensor> sides;
   for (const size_t i : group) sides.push_back(wanted[i].u.narrow(1, 0, wanted[i].r));
   const Tensor u = at::cat(sides, 1);
-  const int64_t r = u.size(1);
-  return {at::constant_pad_nd(u, {0, lanes(r) - r}, 0), wanted[group[0]].x, r};
+  return {padded_lanes(u), wanted[group[0]].x, u.size(1)};
 }
 
 }  // namespace
