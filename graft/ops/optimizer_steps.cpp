@@ -66,6 +66,19 @@ Factors factors_of(int64_t rows, int64_t columns, const AdafactorState& state) {
   return out;
 }
 
+/// What Adafactor's learning rate is multiplied by.
+double scale_of(const StepRange& range, const AdafactorOptions& options) {
+  if (!options.scale_parameter) return 1;
+  const double squares = sum_of_parts(range.n, [&](int64_t begin, int64_t end) {
+    double sum = 0;
+    for (int64_t i = begin; i < end; ++i)
+      sum += static_cast<double>(range.parameter[i]) * static_cast<double>(range.parameter[i]);
+    return sum;
+  });
+  return std::max(options.least_scale,
+                  std::sqrt(squares / static_cast<double>(std::max<int64_t>(1, range.n))));
+}
+
 }  // namespace
 
 void sgd_range(const StepRange& range, const SgdOptions& options) {
@@ -139,8 +152,9 @@ void adafactor_tensor(const StepRange& range, const MatrixShape& shape, const Ad
     return sum;
   });
   const double root = std::sqrt(squares / static_cast<double>(std::max<int64_t>(1, range.n)));
-  const auto rate = static_cast<float>(options.learning_rate / std::max(1.0, root / options.clip_threshold));
-  const auto decay = static_cast<float>(options.learning_rate * options.weight_decay);
+  const double scaled = options.learning_rate * scale_of(range, options);
+  const auto rate = static_cast<float>(scaled / std::max(1.0, root / options.clip_threshold));
+  const auto decay = static_cast<float>(scaled * options.weight_decay);
   at::parallel_for(0, range.n, kPart, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) range.parameter[i] -= decay * range.parameter[i] + rate * update(i);
   });

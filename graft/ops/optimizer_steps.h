@@ -35,6 +35,9 @@ void lion_range(const StepRange& range, const LionOptions& options);
 
 struct AdafactorOptions {
   double learning_rate = 1e-3, weight_decay = 0, decay_rate = -0.8, eps = 1e-30, clip_threshold = 1;
+  /// The learning rate is a share of the tensor's root mean square, of `least_scale` where that is larger.
+  bool scale_parameter = false;
+  double least_scale = 1e-3;
 };
 /// Adafactor (Shazeer and Stern 2018, arXiv 1804.04235; transformers' formula with a given learning rate,
 /// without first moment). A matrix [rows, columns] keeps a mean of squares for each row and each column; a

@@ -3,6 +3,18 @@
 
 constexpr int64_t kPieceColumns = kPanel;
 
+/// So few rows wait for their weights: vectors, which ask for them ahead, read them at the memory's own rate,
+/// with two threads a sixth faster than tiles do.
+constexpr int64_t kStreamRows = 2;
+/// Asks for the next units' vectors in the second cache, 16 KiB ahead of `right`.
+template <int kRows, int kVecs>
+void ask_ahead(const int32_t* right) {
+  if constexpr (kRows <= kStreamRows) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVecs; ++v) __builtin_prefetch(right + 4096 + 16 * v, 0, 2);
+  }
+}
+
 /// The lanes of a panel's vector v that are columns.
 template <int kVecs>
 int64_t lanes_of(int64_t columns, int v) {
@@ -23,6 +35,7 @@ void panel_tile(const PanelProduct<T>& g, int64_t row) {
     const int64_t units = t->units, stride = t->x_stride;
     const int32_t* const panel = t->panel;
     for (int64_t k = 0; k < units; ++k) {
+      ask_ahead<kRows, kVecs>(panel + k * kVecs * 16);
       Pairs right[kVecs];
 #pragma GCC unroll 4
       for (int v = 0; v < kVecs; ++v) right[v] = pload(panel + (k * kVecs + v) * 16);
@@ -52,7 +65,7 @@ void panel_rows(const PanelProduct<T>& g) {
 template <class T>
 void panel_product(const PanelProduct<T>& g) {
   if constexpr (kTiles && std::is_same_v<T, Half>) {
-    if (tiles_panel_product(g)) return;
+    if (g.rows > kStreamRows && tiles_panel_product(g)) return;
   }
   switch ((g.columns + 15) / 16) {
     case 4:
@@ -76,6 +89,7 @@ void int8_tile(const Int8Product<T>& g, int64_t row) {
     for (int v = 0; v < kVecs; ++v) sum[m][v] = pzero();
   }
   for (int64_t k = 0; k < g.units; ++k) {
+    ask_ahead<kRows, kVecs>(g.panel + k * kVecs * 16);
     Pairs right[kVecs];
 #pragma GCC unroll 4
     for (int v = 0; v < kVecs; ++v) right[v] = pload(g.panel + (k * kVecs + v) * 16);
@@ -110,7 +124,7 @@ void int8_rows(const Int8Product<T>& g) {
 template <class T>
 void int8_product(const Int8Product<T>& g) {
   if constexpr (kTiles) {
-    if (tiles_int8_product(g)) return;
+    if (g.rows > kStreamRows && tiles_int8_product(g)) return;
   }
   switch ((g.columns + 15) / 16) {
     case 4:

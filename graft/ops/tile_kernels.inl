@@ -133,8 +133,8 @@ inline bool tiles_product(const Product<Half>& g, int64_t rows, int64_t vecs) {
   return true;
 }
 
-/// Sums [≤ 16, 64], `stride` apart, of all rows and a whole panel: one row streams it from memory, sixteen at
-/// nearly the same speed.
+/// Sums [≤ 16, 64], `stride` apart, of all rows and a whole panel, which streams from memory: sixteen rows at
+/// nearly the speed of few.
 template <class Sum>
 void tile_stream(const TileSides& s, int64_t rows, Sum* sums, int64_t stride, bool accumulate) {
   constexpr int64_t kAhead = 3;  // steps

@@ -34,6 +34,8 @@ void check_config(const TrainConfig& config) {
     throw UsageError("train.betas", "[{}], expected two numbers from 0 to below 1",
                      fmt::join(config.betas, ", "));
   }
+  if (config.scale_parameter && config.optimizer != "adafactor")
+    throw UsageError("train.scale_parameter", "true with {}; only adafactor has it", config.optimizer);
 }
 
 double squares(const float* values, int64_t n) {
@@ -182,7 +184,9 @@ void Optimizer::update(const Slot& slot, const ops::StepRange& range, const Step
     ops::lion_range(range, {slot.learning_rate, config_.betas[0], config_.betas[1], decay});
   } else {
     ops::adafactor_tensor(range, slot.shape, {slot.rows, slot.columns, slot.second}, step.number,
-                          {.learning_rate = slot.learning_rate, .weight_decay = decay});
+                          {.learning_rate = slot.learning_rate,
+                           .weight_decay = decay,
+                           .scale_parameter = config_.scale_parameter});
   }
 }
 

@@ -24,6 +24,7 @@ struct TrainConfig {
   std::string optimizer = "adamw";
   std::vector<double> betas{0.9, 0.999};
   double momentum = 0;
+  bool scale_parameter = false;
   double eps = 1e-8;
   double weight_decay = 0;
   double max_grad_norm = 1;
@@ -61,6 +62,8 @@ struct TrainConfig {
     visit("optimizer", self.optimizer, "the optimizer", one_of({"adamw", "adafactor", "sgd", "lion"}));
     visit("betas", self.betas, "decay of AdamW's two moments; Lion's two rates");
     visit("momentum", self.momentum, "SGD's share of the last step", between(0.0, 1.0));
+    visit("scale_parameter", self.scale_parameter,
+          "Adafactor: learning_rate is a share of each tensor's root mean square, as T5 was pre-trained");
     visit("eps", self.eps, "what AdamW adds to the denominator", at_least(0.0));
     visit("weight_decay", self.weight_decay, "decoupled decay of weights; biases and norms are left out",
           at_least(0.0));

@@ -40,6 +40,9 @@ OPTIMIZERS = {
     "adafactor": ({"optimizer": "adafactor", "weight_decay": 0.1},
                   lambda p: Adafactor(p, lr=0.03, scale_parameter=False, relative_step=False, warmup_init=False,
                                       weight_decay=0.1)),
+    "adafactor-scaled": ({"optimizer": "adafactor", "scale_parameter": True, "weight_decay": 0.1},
+                         lambda p: Adafactor(p, lr=0.03, scale_parameter=True, relative_step=False, warmup_init=False,
+                                             weight_decay=0.1)),
 }
 
 

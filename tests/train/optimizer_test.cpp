@@ -128,6 +128,14 @@ TEST(Optimizer, WrongBetasAreRefused) {
   EXPECT_THROW(Optimizer({{"a", leaf({1})}}, config), UsageError);
 }
 
+TEST(Optimizer, OnlyAdafactorScalesByParameters) {
+  TrainConfig config;
+  config.scale_parameter = true;
+  EXPECT_THROW(Optimizer({}, config), UsageError);
+  config.optimizer = "adafactor";
+  EXPECT_NO_THROW(Optimizer({}, config));
+}
+
 TEST(Optimizer, OnlyTrainedFloatTensorsAreTaken) {
   EXPECT_THROW(Optimizer({{"a", at::zeros({2})}}, {}), InternalError);
   EXPECT_THROW(Optimizer({{"a", at::zeros({2}, at::kDouble).requires_grad_(true)}}, {}), InternalError);
@@ -187,7 +195,8 @@ TEST_P(Reference, GoesOnFromItsStateWithTheSameBits) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Reference,
-                         ::testing::Values("adamw", "sgd", "sgd-momentum", "lion", "adafactor"));
+                         ::testing::Values("adamw", "sgd", "sgd-momentum", "lion", "adafactor",
+                                           "adafactor-scaled"));
 
 TEST(Optimizer, AdafactorKeepsRowsAndColumns) {
   TrainConfig config;
