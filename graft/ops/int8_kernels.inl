@@ -89,14 +89,26 @@ inline Vec outlier_sum(const Outliers& outliers, const int32_t* panel, int64_t s
   return sum;
 }
 
-/// The whole sums of a row's sixteen columns from `column` on to their output; their units as above.
+/// What sixteen columns have for all rows.
+struct Int8Columns {
+  int64_t first, lanes;
+  Vec scale, bias;
+
+  template <class T>
+  Int8Columns(const Int8Product<T>& g, int64_t column)
+      : first(column),
+        lanes(std::min<int64_t>(16, g.columns - column)),
+        scale(g.w_scale ? vload(g.w_scale + column) : vset(1.0f)),
+        bias(g.bias ? vload_first(g.bias + column, lanes) : vset(0.0f)) {}
+};
+
+/// The whole sums of a row's sixteen columns to their output; their units as above.
 template <class T>
-void int8_lanes(const Int8Product<T>& g, int64_t row, int64_t column, Pairs whole, const int32_t* panel,
-                int64_t stride) {
-  const int64_t lanes = std::min<int64_t>(16, g.columns - column);
-  const Vec scale = g.w_scale ? vload(g.w_scale + column) : vset(1.0f);
-  const Vec bias = g.bias ? vload_first(g.bias + column, lanes) : vset(0.0f);
-  Vec y = vwhole(whole) * vset(g.x_scale[row]);
-  if (g.outliers[row].count > 0) y = y + outlier_sum(g.outliers[row], panel, stride);
-  vstore_first(g.y + row * g.y_stride + column, vfma(y, scale, bias), lanes);
+void int8_lanes(const Int8Product<T>& g, const Int8Columns& columns, int64_t row, Pairs whole,
+                const int32_t* panel, int64_t stride) {
+  Vec sum = vwhole(whole) * vset(g.x_scale[row]);
+  if (g.outliers[row].count > 0) sum = sum + outlier_sum(g.outliers[row], panel, stride);
+  const Vec value = vfma(sum, columns.scale, columns.bias);
+  T* const y = g.y + row * g.y_stride + columns.first;
+  columns.lanes == 16 ? vstore(y, value) : vstore_first(y, value, columns.lanes);
 }

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <limits>
 #include <type_traits>
+#include <utility>
 
 #include "graft/ops/kernels.h"
 #include "graft/ops/philox.h"

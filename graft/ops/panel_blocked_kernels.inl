@@ -274,9 +274,9 @@ void int8_product(const Int8Product<T>& g) {
                        [&](int64_t row, int64_t first, int64_t units, int32_t* out) {
                          widen_bytes(g.x + row * g.x_stride + 4 * first, units, out);
                        });
-  for (int64_t row = 0; row < g.rows; ++row) {
-    for (int64_t j = 0; j < g.columns; j += 16) {
-      int8_lanes(g, row, j, pload(scratch.sums + row * kPieceColumns + j), g.panel + j * g.units, 16);
-    }
+  for (int64_t j = 0; j < g.columns; j += 16) {
+    const Int8Columns columns(g, j);
+    for (int64_t row = 0; row < g.rows; ++row)
+      int8_lanes(g, columns, row, pload(scratch.sums + row * kPieceColumns + j), g.panel + j * g.units, 16);
   }
 }

@@ -107,11 +107,11 @@ void int8_tile(const Int8Product<T>& g, int64_t row) {
 #pragma GCC unroll 4
     for (int v = 0; v < kVecs; ++v) pstore(sums[m] + 16 * v, sum[m][v]);
   }
-  for (int m = 0; m < kRows; ++m) {
-    for (int v = 0; v < kVecs; ++v) {
-      const Pairs whole = pminus(pload(sums[m] + 16 * v), pload(g.offset + 16 * v));
-      int8_lanes(g, row + m, 16 * v, whole, g.panel + 16 * v, 16 * kVecs);
-    }
+  for (int v = 0; v < kVecs; ++v) {
+    const Int8Columns columns(g, 16 * v);
+    const Pairs offset = pload(g.offset + 16 * v);
+    for (int m = 0; m < kRows; ++m)
+      int8_lanes(g, columns, row + m, pminus(pload(sums[m] + 16 * v), offset), g.panel + 16 * v, 16 * kVecs);
   }
 }
 

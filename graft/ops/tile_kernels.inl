@@ -36,6 +36,12 @@ struct alignas(64) TileShapes {
   }
 };
 
+/// Makes it so. The compiler's own function names too few bytes as read and would leave stores out.
+inline void configure(const TileShapes& shapes) {
+  asm volatile("" : : "r"(&shapes) : "memory");
+  _tile_loadconfig(&shapes);
+}
+
 /// Tiles 0 to 3: sums, [upper, lower] × [left, right]; 4, 5: upper and lower rows; 6, 7: columns.
 inline void shape_tiles(int64_t upper, int64_t lower, int64_t depth) {
   TileShapes shapes;
@@ -44,7 +50,7 @@ inline void shape_tiles(int64_t upper, int64_t lower, int64_t depth) {
   shapes.set(4, upper, depth);
   shapes.set(5, lower, depth);
   for (const int tile : {6, 7}) shapes.set(tile, depth, kTile);
-  _tile_loadconfig(&shapes);
+  configure(shapes);
 }
 
 /// sum += left · right: of bfloat16 as float32, or of bytes as whole numbers. A macro, because tiles are
@@ -57,9 +63,11 @@ inline void shape_tiles(int64_t upper, int64_t lower, int64_t depth) {
       _tile_dpbusd(sum, left, right);         \
   } while (false)
 
-/// Sums [≤ 32, ≤ 32], `stride` apart, of the rows from `row` and the columns from vector `vec`.
+/// Sums [≤ 32, ≤ 32], `stride` apart, over terms of one depth, of the rows from `row` and the columns from
+/// vector `vec`.
 template <class Sum, bool kLower, bool kRight>
-void tile_sums(const TileSides& s, int64_t row, int64_t vec, Sum* sums, int64_t stride, bool accumulate) {
+void tile_sums(const TileSides* terms, int64_t count, int64_t row, int64_t vec, Sum* sums, int64_t stride,
+               bool accumulate) {
   const int64_t bytes = stride * 4;
   Sum* const lower = sums + kTile * stride;
   if (accumulate) {
@@ -73,28 +81,40 @@ void tile_sums(const TileSides& s, int64_t row, int64_t vec, Sum* sums, int64_t 
     if constexpr (kLower) _tile_zero(2);
     if constexpr (kLower && kRight) _tile_zero(3);
   }
-  const char* left = static_cast<const char*>(s.left) + row * s.left_stride;
-  const char* right = reinterpret_cast<const char*>(s.right + vec * kTile);
-  for (int64_t step = 0; step < s.steps; ++step) {
-    _tile_loadd(6, right, s.right_stride);
-    _tile_loadd(4, left, s.left_stride);
-    GRAFT_TILE_DOT(Sum, 0, 4, 6);
-    if constexpr (kRight) {
-      _tile_loadd(7, right + 64, s.right_stride);
-      GRAFT_TILE_DOT(Sum, 1, 4, 7);
+  for (const TileSides* s = terms; s != terms + count; ++s) {
+    const char* left = static_cast<const char*>(s->left) + row * s->left_stride;
+    const char* right = reinterpret_cast<const char*>(s->right + vec * kTile);
+    for (int64_t step = 0; step < s->steps; ++step) {
+      _tile_loadd(6, right, s->right_stride);
+      _tile_loadd(4, left, s->left_stride);
+      GRAFT_TILE_DOT(Sum, 0, 4, 6);
+      if constexpr (kRight) {
+        _tile_loadd(7, right + 64, s->right_stride);
+        GRAFT_TILE_DOT(Sum, 1, 4, 7);
+      }
+      if constexpr (kLower) {
+        _tile_loadd(5, left + kTile * s->left_stride, s->left_stride);
+        GRAFT_TILE_DOT(Sum, 2, 5, 6);
+        if constexpr (kRight) GRAFT_TILE_DOT(Sum, 3, 5, 7);
+      }
+      left += 4 * s->depth;
+      right += s->depth * s->right_stride;
     }
-    if constexpr (kLower) {
-      _tile_loadd(5, left + kTile * s.left_stride, s.left_stride);
-      GRAFT_TILE_DOT(Sum, 2, 5, 6);
-      if constexpr (kRight) GRAFT_TILE_DOT(Sum, 3, 5, 7);
-    }
-    left += 4 * s.depth;
-    right += s.depth * s.right_stride;
   }
   _tile_stored(0, sums, bytes);
   if constexpr (kRight) _tile_stored(1, sums + kTile, bytes);
   if constexpr (kLower) _tile_stored(2, lower, bytes);
   if constexpr (kLower && kRight) _tile_stored(3, lower + kTile, bytes);
+}
+
+/// The sums of a block of at most 32 rows and of `wide` vectors, one or two.
+template <class Sum>
+void tile_block(const TileSides* terms, int64_t count, int64_t row, int64_t rows, int64_t vec, int64_t wide,
+                Sum* sums, int64_t stride, bool accumulate) {
+  const bool lower = rows > kTile, right = wide > 1;
+  const auto run = lower ? (right ? tile_sums<Sum, true, true> : tile_sums<Sum, true, false>)
+                         : (right ? tile_sums<Sum, false, true> : tile_sums<Sum, false, false>);
+  run(terms, count, row, vec, sums, stride, accumulate);
 }
 
 /// Calls block(row, rows) for all blocks of at most 32 rows, the tiles shaped for it.
@@ -108,16 +128,6 @@ void each_tile_rows(int64_t rows, int64_t depth, const Block& block) {
   }
 }
 
-/// The sums of one such block.
-template <class Sum>
-void tile_block(const TileSides& s, int64_t row, int64_t rows, int64_t vec, int64_t vecs, Sum* sums,
-                int64_t stride, bool accumulate) {
-  const bool lower = rows > kTile, right = vecs > 1;
-  const auto run = lower ? (right ? tile_sums<Sum, true, true> : tile_sums<Sum, true, false>)
-                         : (right ? tile_sums<Sum, false, true> : tile_sums<Sum, false, false>);
-  run(s, row, vec, sums, stride, accumulate);
-}
-
 // The operations that have a form by tiles: true when it was taken.
 
 inline bool tiles_product(const Product<Half>& g, int64_t rows, int64_t vecs) {
@@ -125,7 +135,7 @@ inline bool tiles_product(const Product<Half>& g, int64_t rows, int64_t vecs) {
   if (sides.steps == 0) return false;
   each_tile_rows(rows, sides.depth, [&](int64_t row, int64_t height) {
     for (int64_t vec = 0; vec < vecs; vec += 2) {
-      tile_block(sides, row, height, vec, std::min<int64_t>(2, vecs - vec), g.c + row * g.ldc + 16 * vec,
+      tile_block(&sides, 1, row, height, vec, std::min<int64_t>(2, vecs - vec), g.c + row * g.ldc + 16 * vec,
                  g.ldc, g.accumulate);
     }
   });
@@ -142,7 +152,7 @@ void tile_stream(const TileSides& s, int64_t rows, Sum* sums, int64_t stride, bo
   for (const int tile : {0, 1, 2, 3}) shapes.set(tile, rows, kTile);
   shapes.set(4, rows, s.depth);
   for (const int tile : {5, 6, 7}) shapes.set(tile, s.depth, kTile);
-  _tile_loadconfig(&shapes);
+  configure(shapes);
   if (accumulate) {
     _tile_loadd(0, sums, stride * 4);
     _tile_loadd(1, sums + kTile, stride * 4);
@@ -185,60 +195,83 @@ void tile_stream(const TileSides& s, int64_t rows, Sum* sums, int64_t stride, bo
   _tile_stored(3, sums + 3 * kTile, stride * 4);
 }
 
-/// Rows of a panel's sums are so far apart; steps of a sum that are done together, so that two vectors' units
-/// stay in the first cache while the rows pass.
-constexpr int64_t kSums = 2 * kTile, kStepsTogether = 16;
+/// A block of a panel's sums: at most 32 rows from `row`, one or two vectors of columns from `vec`.
+struct TileBlock {
+  int64_t row = 0, rows = 0, vec = 0, wide = 0;
+};
+constexpr int64_t kSums = 2 * kTile;  // rows of a block's sums are so far apart
 
-/// One term's share of two vectors of columns, kSums apart.
+/// A block over all terms. Tiles are shaped anew where the depth changes: `shaped` is what they are.
 template <class Sum>
-void tile_columns(const TileSides& s, int64_t rows, int64_t vec, int64_t vecs, Sum* sums, bool accumulate) {
-  TileSides part = s;
-  for (int64_t done = 0; done < s.steps; done += part.steps) {
-    const int64_t blocks = (s.steps - done + kStepsTogether - 1) / kStepsTogether;
-    part.steps = (s.steps - done + blocks - 1) / blocks;
-    part.left = static_cast<const char*>(s.left) + done * 4 * s.depth;
-    part.right = s.right + done * s.depth * (s.right_stride / 4);
-    each_tile_rows(rows, s.depth, [&](int64_t row, int64_t height) {
-      tile_block(part, row, height, vec, vecs, sums + row * kSums, kSums, accumulate || done > 0);
-    });
+void tile_terms(const TileSides* terms, int64_t count, const TileBlock& b,
+                std::pair<int64_t, int64_t>& shaped, Sum* sums) {
+  for (int64_t first = 0, last = 0; first < count; first = last) {
+    const int64_t depth = terms[first].depth;
+    while (last < count && terms[last].depth == depth) ++last;
+    if (const std::pair shape(b.rows, depth); shape != shaped) {
+      shape_tiles(std::min(kTile, b.rows), std::max<int64_t>(0, b.rows - kTile), depth);
+      shaped = shape;
+    }
+    tile_block(terms + first, last - first, b.row, b.rows, b.vec, b.wide, sums, kSums, first > 0);
   }
 }
 
-/// All sums of a piece, over all terms, two vectors of columns at a time, for finish(vec, vecs, sums, their
-/// stride).
-template <class Sum, class Finish>
-void tile_panel(const TileSides* terms, int64_t count, int64_t rows, int64_t vecs, const Finish& finish) {
-  alignas(64) Sum sums[kPieceRows * kSums];
+/// All sums of a piece, over all terms, for finish(block, sums, their stride); begin(block) is told of a
+/// block when its sums begin. A block is finished while the tiles work on the next one.
+template <class Sum, class Begin, class Finish>
+void tile_panel(const TileSides* terms, int64_t count, int64_t rows, int64_t vecs, const Begin& begin,
+                const Finish& finish) {
+  alignas(64) Sum sums[2][2 * kTile * kSums];
   if (rows <= kTile && vecs == 4) {
-    for (int64_t i = 0; i < count; ++i) tile_stream(terms[i], rows, sums, kPanel, i > 0);
+    static_assert(sizeof(sums[0]) >= kTile * kPanel * sizeof(Sum));
+    for (int64_t i = 0; i < count; ++i) tile_stream(terms[i], rows, sums[0], kPanel, i > 0);
     _tile_release();
-    for (int64_t vec = 0; vec < vecs; vec += 2) finish(vec, 2, sums + 16 * vec, kPanel);
+    for (int64_t vec = 0; vec < vecs; vec += 2)
+      finish(TileBlock{0, rows, vec, 2}, sums[0] + 16 * vec, kPanel);
     return;
   }
-  for (int64_t vec = 0; vec < vecs; vec += 2) {
-    const int64_t wide = std::min<int64_t>(2, vecs - vec);
-    for (int64_t i = 0; i < count; ++i) tile_columns(terms[i], rows, vec, wide, sums, i > 0);
-    finish(vec, wide, sums, kSums);
+  std::pair<int64_t, int64_t> shaped;
+  TileBlock before;
+  int64_t at = 0;
+  for (int64_t row = 0; row < rows; row += 2 * kTile) {
+    for (int64_t vec = 0; vec < vecs; vec += 2) {
+      const TileBlock block{row, std::min(2 * kTile, rows - row), vec, std::min<int64_t>(2, vecs - vec)};
+      begin(block);
+      tile_terms(terms, count, block, shaped, sums[at]);
+      at = 1 - at;
+      if (before.rows > 0) finish(before, sums[at], kSums);
+      before = block;
+    }
   }
+  finish(before, sums[1 - at], kSums);
   _tile_release();
 }
 
-/// sums + bias as bfloat16, for the at most 32 columns from `column` on. Whole lines have a loop of their
-/// own: a tenth of a product.
-inline void store_sums(const PanelProduct<Half>& g, int64_t column, const float* sums, int64_t stride) {
-  const int64_t left = std::min<int64_t>(16, g.columns - column),
+/// Results that will be written are asked for, to be owned: a tile's time hides that memory's.
+template <class T>
+void ask_for_rows(const TileBlock& b, T* y, int64_t stride) {
+  T* first = y + b.row * stride + 16 * b.vec;
+  for (int64_t i = 0; i < b.rows; ++i, first += stride) {
+    for (int64_t at = 0; at < 16 * b.wide; at += 64 / static_cast<int64_t>(sizeof(T)))
+      __builtin_prefetch(first + at, 1);
+  }
+}
+
+/// sums + bias as bfloat16. Whole lines have a loop of their own: a tenth of a product.
+inline void store_sums(const PanelProduct<Half>& g, const TileBlock& b, const float* sums, int64_t stride) {
+  const int64_t column = 16 * b.vec, left = std::min<int64_t>(16, g.columns - column),
                 right = std::clamp<int64_t>(g.columns - column - 16, 0, 16);
   const Vec left_bias = g.bias ? vload_first(g.bias + column, left) : vset(0.0f);
   const Vec right_bias = g.bias ? vload_first(g.bias + column + 16, right) : vset(0.0f);
-  Half* y = g.y + column;
+  Half* y = g.y + b.row * g.y_stride + column;
   if (right == 16) {
-    for (int64_t i = 0; i < g.rows; ++i, sums += stride, y += g.y_stride) {
+    for (int64_t i = 0; i < b.rows; ++i, sums += stride, y += g.y_stride) {
       vstore(y, vload(sums) + left_bias);
       vstore(y + 16, vload(sums + 16) + right_bias);
     }
     return;
   }
-  for (int64_t i = 0; i < g.rows; ++i, sums += stride, y += g.y_stride) {
+  for (int64_t i = 0; i < b.rows; ++i, sums += stride, y += g.y_stride) {
     vstore_first(y, vload(sums) + left_bias, left);
     if (right > 0) vstore_first(y + 16, vload(sums + 16) + right_bias, right);
   }
@@ -253,10 +286,9 @@ inline bool tiles_panel_product(const PanelProduct<Half>& g) {
     sides = TileSides(t.x, t.x_stride * 2, t.panel, vecs * 64, t.units);
     if (sides.steps == 0) return false;
   }
-  tile_panel<float>(terms.data(), g.count, g.rows, vecs,
-                    [&](int64_t vec, int64_t, const float* sums, int64_t stride) {
-                      store_sums(g, 16 * vec, sums, stride);
-                    });
+  tile_panel<float>(
+      terms.data(), g.count, g.rows, vecs, [&](const TileBlock& b) { ask_for_rows(b, g.y, g.y_stride); },
+      [&](const TileBlock& b, const float* sums, int64_t stride) { store_sums(g, b, sums, stride); });
   return true;
 }
 
@@ -265,17 +297,18 @@ bool tiles_int8_product(const Int8Product<T>& g) {
   const int64_t vecs = (g.columns + 15) / 16;
   const TileSides sides(g.x, g.x_stride, g.panel, vecs * 64, g.units);
   if (sides.steps == 0) return false;
-  tile_panel<int32_t>(&sides, 1, g.rows, vecs,
-                      [&](int64_t vec, int64_t wide, const int32_t* sums, int64_t stride) {
-                        for (int64_t v = 0; v < wide; ++v) {
-                          const int64_t column = 16 * (vec + v);
-                          const Pairs offset = pload(g.offset + column);
-                          for (int64_t i = 0; i < g.rows; ++i) {
-                            int8_lanes(g, i, column, pminus(pload(sums + i * stride + 16 * v), offset),
-                                       g.panel + column, 16 * vecs);
-                          }
-                        }
-                      });
+  tile_panel<int32_t>(
+      &sides, 1, g.rows, vecs, [&](const TileBlock& b) { ask_for_rows(b, g.y, g.y_stride); },
+      [&](const TileBlock& b, const int32_t* sums, int64_t stride) {
+        for (int64_t v = 0; v < b.wide; ++v) {
+          const Int8Columns columns(g, 16 * (b.vec + v));
+          const Pairs offset = pload(g.offset + columns.first);
+          for (int64_t i = 0; i < b.rows; ++i) {
+            const Pairs whole = pminus(pload(sums + i * stride + 16 * v), offset);
+            int8_lanes(g, columns, b.row + i, whole, g.panel + columns.first, 16 * vecs);
+          }
+        }
+      });
   return true;
 }
 #undef GRAFT_TILE_DOT
