@@ -141,29 +141,39 @@ inline void ptranspose(Pairs (&r)[16]) {
 struct Words {
   __m512i words[4];
 };
-inline __m512i multiply_high(__m512i a, __m512i b) {
-  const __m512i even = _mm512_srli_epi64(_mm512_mul_epu32(a, b), 32);
-  const __m512i odd = _mm512_mul_epu32(_mm512_srli_epi64(a, 32), b);
-  return _mm512_mask_blend_epi32(0xAAAA, even, odd);
-}
+/// Every second counter is in a vector of its own, in the low halves of 64 bits, so that one multiplication
+/// gives both halves of a product; what the upper halves hold does not count.
 inline Words philox_lanes(uint64_t first, uint32_t b, uint32_t c, PhiloxKey key) {
-  const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  __m512i c0 = _mm512_add_epi32(_mm512_set1_epi32(static_cast<int>(first)), lanes);
-  __m512i c1 = _mm512_set1_epi32(static_cast<int>(b)), c2 = _mm512_set1_epi32(static_cast<int>(c)),
-          c3 = pzero();
-  const __m512i m0 = _mm512_set1_epi32(static_cast<int>(0xD2511F53u)),
-                m1 = _mm512_set1_epi32(static_cast<int>(0xCD9E8D57u));
-  for (int round = 0; round < 10; ++round) {
-    const __m512i h0 = multiply_high(c0, m0), l0 = _mm512_mullo_epi32(c0, m0);
-    const __m512i h1 = multiply_high(c2, m1), l1 = _mm512_mullo_epi32(c2, m1);
-    c0 = _mm512_xor_si512(_mm512_xor_si512(h1, c1), _mm512_set1_epi32(static_cast<int>(key.low)));
-    c1 = l1;
-    c2 = _mm512_xor_si512(_mm512_xor_si512(h0, c3), _mm512_set1_epi32(static_cast<int>(key.high)));
-    c3 = l0;
-    key.low += 0x9E3779B9u;
-    key.high += 0xBB67AE85u;
+  const __m512i by[2] = {_mm512_set1_epi64(0xD2511F53u), _mm512_set1_epi64(0xCD9E8D57u)};
+  const __m512i step[2] = {_mm512_set1_epi64(0x9E3779B9u), _mm512_set1_epi64(0xBB67AE85u)};
+  __m512i keys[2] = {_mm512_set1_epi64(key.low), _mm512_set1_epi64(key.high)};
+  const __m512i lanes = _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14);
+  __m512i words[4][2];
+  for (int odd = 0; odd < 2; ++odd) {
+    words[0][odd] = _mm512_add_epi32(_mm512_set1_epi64(static_cast<int64_t>(first) + odd), lanes);
+    words[1][odd] = _mm512_set1_epi64(b);
+    words[2][odd] = _mm512_set1_epi64(c);
+    words[3][odd] = pzero();
   }
-  return {{c0, c1, c2, c3}};
+  const auto mixed = [](__m512i product, __m512i word, __m512i k) {
+    return _mm512_ternarylogic_epi64(_mm512_srli_epi64(product, 32), word, k,
+                                     0x96);  // of three, exclusive or
+  };
+  for (int round = 0; round < 10; ++round) {
+#pragma GCC unroll 2
+    for (int odd = 0; odd < 2; ++odd) {
+      const __m512i x = _mm512_mul_epu32(words[0][odd], by[0]), y = _mm512_mul_epu32(words[2][odd], by[1]);
+      words[0][odd] = mixed(y, words[1][odd], keys[0]);
+      words[1][odd] = y;
+      words[2][odd] = mixed(x, words[3][odd], keys[1]);
+      words[3][odd] = x;
+    }
+    for (int k = 0; k < 2; ++k) keys[k] = _mm512_add_epi32(keys[k], step[k]);
+  }
+  Words out;
+  for (int w = 0; w < 4; ++w)
+    out.words[w] = _mm512_mask_blend_epi32(0xAAAA, words[w][0], _mm512_slli_epi64(words[w][1], 32));
+  return out;
 }
 /// `kept` in lanes whose word is at least the threshold, else 0.
 inline Vec vkeep(const Words& w, int word, uint32_t threshold, Vec kept) {
