@@ -9,7 +9,6 @@
 #include <cstring>
 #include <limits>
 #include <type_traits>
-#include <utility>
 
 #include "graft/ops/kernels.h"
 #include "graft/ops/philox.h"

@@ -29,6 +29,20 @@ double sum_of_parts(int64_t n, const Part& part) {
   return sum;
 }
 
+/// Of value(i), i from 0 to below n.
+template <class Value>
+double root_mean_square(int64_t n, const Value& value) {
+  const double squares = sum_of_parts(n, [&](int64_t begin, int64_t end) {
+    double sum = 0;
+    for (int64_t i = begin; i < end; ++i) {
+      const auto wide = static_cast<double>(value(i));
+      sum += wide * wide;
+    }
+    return sum;
+  });
+  return std::sqrt(squares / static_cast<double>(std::max<int64_t>(1, n)));
+}
+
 /// What a matrix's gradient is multiplied by, in its place (r, c): row[r] · column[c].
 struct Factors {
   std::vector<float> rows, columns;
@@ -64,19 +78,6 @@ Factors factors_of(int64_t rows, int64_t columns, const AdafactorState& state) {
     out.rows[static_cast<size_t>(r)] = 1 / std::sqrt(state.rows[r] / static_cast<float>(mean));
   for (int64_t c = 0; c < columns; ++c) out.columns[static_cast<size_t>(c)] = 1 / std::sqrt(state.columns[c]);
   return out;
-}
-
-/// What Adafactor's learning rate is multiplied by.
-double scale_of(const StepRange& range, const AdafactorOptions& options) {
-  if (!options.scale_parameter) return 1;
-  const double squares = sum_of_parts(range.n, [&](int64_t begin, int64_t end) {
-    double sum = 0;
-    for (int64_t i = begin; i < end; ++i)
-      sum += static_cast<double>(range.parameter[i]) * static_cast<double>(range.parameter[i]);
-    return sum;
-  });
-  return std::max(options.least_scale,
-                  std::sqrt(squares / static_cast<double>(std::max<int64_t>(1, range.n))));
 }
 
 }  // namespace
@@ -145,14 +146,12 @@ void adafactor_tensor(const StepRange& range, const MatrixShape& shape, const Ad
     return of.rows[static_cast<size_t>(at / shape.columns)] *
            of.columns[static_cast<size_t>(at % shape.columns)] * g[i];
   };
-  const double squares = sum_of_parts(range.n, [&](int64_t begin, int64_t end) {
-    double sum = 0;
-    for (int64_t i = begin; i < end; ++i)
-      sum += static_cast<double>(update(i)) * static_cast<double>(update(i));
-    return sum;
-  });
-  const double root = std::sqrt(squares / static_cast<double>(std::max<int64_t>(1, range.n)));
-  const double scaled = options.learning_rate * scale_of(range, options);
+  const double root = root_mean_square(range.n, update);
+  double scaled = options.learning_rate;
+  if (options.scale_parameter) {
+    const auto parameter = [&](int64_t i) { return range.parameter[i]; };
+    scaled *= std::max(options.least_scale, root_mean_square(range.n, parameter));
+  }
   const auto rate = static_cast<float>(scaled / std::max(1.0, root / options.clip_threshold));
   const auto decay = static_cast<float>(scaled * options.weight_decay);
   at::parallel_for(0, range.n, kPart, [&](int64_t begin, int64_t end) {

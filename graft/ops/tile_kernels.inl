@@ -42,15 +42,39 @@ inline void configure(const TileShapes& shapes) {
   _tile_loadconfig(&shapes);
 }
 
-/// Tiles 0 to 3: sums, [upper, lower] × [left, right]; 4, 5: upper and lower rows; 6, 7: columns.
-inline void shape_tiles(int64_t upper, int64_t lower, int64_t depth) {
-  TileShapes shapes;
-  for (const int tile : {0, 1}) shapes.set(tile, upper, kTile);
-  for (const int tile : {2, 3}) shapes.set(tile, lower, kTile);
-  shapes.set(4, upper, depth);
-  shapes.set(5, lower, depth);
-  for (const int tile : {6, 7}) shapes.set(tile, depth, kTile);
-  configure(shapes);
+/// Tiles 0 to 3: sums, [upper, lower] × [left, right]; 4, 5: upper and lower rows; 6, 7: columns. For blocks
+/// of at most 32 rows; shaped anew only where rows or depth change.
+class BlockTiles {
+ public:
+  void shape(int64_t rows, int64_t depth) {
+    if (rows == rows_ && depth == depth_) return;
+    rows_ = rows, depth_ = depth;
+    const int64_t upper = std::min(kTile, rows), lower = rows - upper;
+    TileShapes shapes;
+    for (const int tile : {0, 1}) shapes.set(tile, upper, kTile);
+    for (const int tile : {2, 3}) shapes.set(tile, lower, kTile);
+    shapes.set(4, upper, depth);
+    shapes.set(5, lower, depth);
+    for (const int tile : {6, 7}) shapes.set(tile, depth, kTile);
+    configure(shapes);
+  }
+
+ private:
+  int64_t rows_ = 0, depth_ = 0;
+};
+
+/// At most 32 rows from `row`, one or two vectors of columns from `vec`.
+struct TileBlock {
+  int64_t row = 0, rows = 0, vec = 0, wide = 0;
+};
+
+/// Calls run(block) for all blocks of rows × vectors, those of the same rows one after the other.
+template <class Run>
+void each_block(int64_t rows, int64_t vecs, const Run& run) {
+  for (int64_t row = 0; row < rows; row += 2 * kTile) {
+    for (int64_t vec = 0; vec < vecs; vec += 2)
+      run(TileBlock{row, std::min(2 * kTile, rows - row), vec, std::min<int64_t>(2, vecs - vec)});
+  }
 }
 
 /// sum += left · right: of bfloat16 as float32, or of bytes as whole numbers. A macro, because tiles are
@@ -63,10 +87,9 @@ inline void shape_tiles(int64_t upper, int64_t lower, int64_t depth) {
       _tile_dpbusd(sum, left, right);         \
   } while (false)
 
-/// Sums [≤ 32, ≤ 32], `stride` apart, over terms of one depth, of the rows from `row` and the columns from
-/// vector `vec`.
+/// A block's sums, `stride` apart, over terms of one depth.
 template <class Sum, bool kLower, bool kRight>
-void tile_sums(const TileSides* terms, int64_t count, int64_t row, int64_t vec, Sum* sums, int64_t stride,
+void tile_sums(const TileSides* terms, int64_t count, const TileBlock& b, Sum* sums, int64_t stride,
                bool accumulate) {
   const int64_t bytes = stride * 4;
   Sum* const lower = sums + kTile * stride;
@@ -82,8 +105,8 @@ void tile_sums(const TileSides* terms, int64_t count, int64_t row, int64_t vec, 
     if constexpr (kLower && kRight) _tile_zero(3);
   }
   for (const TileSides* s = terms; s != terms + count; ++s) {
-    const char* left = static_cast<const char*>(s->left) + row * s->left_stride;
-    const char* right = reinterpret_cast<const char*>(s->right + vec * kTile);
+    const char* left = static_cast<const char*>(s->left) + b.row * s->left_stride;
+    const char* right = reinterpret_cast<const char*>(s->right + b.vec * kTile);
     for (int64_t step = 0; step < s->steps; ++step) {
       _tile_loadd(6, right, s->right_stride);
       _tile_loadd(4, left, s->left_stride);
@@ -107,24 +130,17 @@ void tile_sums(const TileSides* terms, int64_t count, int64_t row, int64_t vec, 
   if constexpr (kLower && kRight) _tile_stored(3, lower + kTile, bytes);
 }
 
-/// The sums of a block of at most 32 rows and of `wide` vectors, one or two.
+/// The same for a block of any size, over all terms.
 template <class Sum>
-void tile_block(const TileSides* terms, int64_t count, int64_t row, int64_t rows, int64_t vec, int64_t wide,
-                Sum* sums, int64_t stride, bool accumulate) {
-  const bool lower = rows > kTile, right = wide > 1;
+void block_sums(BlockTiles& tiles, const TileSides* terms, int64_t count, const TileBlock& b, Sum* sums,
+                int64_t stride, bool accumulate) {
+  const bool lower = b.rows > kTile, right = b.wide > 1;
   const auto run = lower ? (right ? tile_sums<Sum, true, true> : tile_sums<Sum, true, false>)
                          : (right ? tile_sums<Sum, false, true> : tile_sums<Sum, false, false>);
-  run(terms, count, row, vec, sums, stride, accumulate);
-}
-
-/// Calls block(row, rows) for all blocks of at most 32 rows, the tiles shaped for it.
-template <class Block>
-void each_tile_rows(int64_t rows, int64_t depth, const Block& block) {
-  for (int64_t row = 0, height = 0; row < rows; row += height) {
-    const int64_t before = height;
-    height = std::min<int64_t>(2 * kTile, rows - row);
-    if (height != before) shape_tiles(std::min(kTile, height), std::max<int64_t>(0, height - kTile), depth);
-    block(row, height);
+  for (int64_t first = 0, last = 0; first < count; first = last) {
+    while (last < count && terms[last].depth == terms[first].depth) ++last;
+    tiles.shape(b.rows, terms[first].depth);
+    run(terms + first, last - first, b, sums, stride, accumulate || first > 0);
   }
 }
 
@@ -133,11 +149,9 @@ void each_tile_rows(int64_t rows, int64_t depth, const Block& block) {
 inline bool tiles_product(const Product<Half>& g, int64_t rows, int64_t vecs) {
   const TileSides sides(g.a, g.lda * 2, g.b, g.right.step * 4, g.steps);
   if (sides.steps == 0) return false;
-  each_tile_rows(rows, sides.depth, [&](int64_t row, int64_t height) {
-    for (int64_t vec = 0; vec < vecs; vec += 2) {
-      tile_block(&sides, 1, row, height, vec, std::min<int64_t>(2, vecs - vec), g.c + row * g.ldc + 16 * vec,
-                 g.ldc, g.accumulate);
-    }
+  BlockTiles tiles;
+  each_block(rows, vecs, [&](const TileBlock& b) {
+    block_sums(tiles, &sides, 1, b, g.c + b.row * g.ldc + 16 * b.vec, g.ldc, g.accumulate);
   });
   _tile_release();
   return true;
@@ -195,33 +209,13 @@ void tile_stream(const TileSides& s, int64_t rows, Sum* sums, int64_t stride, bo
   _tile_stored(3, sums + 3 * kTile, stride * 4);
 }
 
-/// A block of a panel's sums: at most 32 rows from `row`, one or two vectors of columns from `vec`.
-struct TileBlock {
-  int64_t row = 0, rows = 0, vec = 0, wide = 0;
-};
-constexpr int64_t kSums = 2 * kTile;  // rows of a block's sums are so far apart
-
-/// A block over all terms. Tiles are shaped anew where the depth changes: `shaped` is what they are.
-template <class Sum>
-void tile_terms(const TileSides* terms, int64_t count, const TileBlock& b,
-                std::pair<int64_t, int64_t>& shaped, Sum* sums) {
-  for (int64_t first = 0, last = 0; first < count; first = last) {
-    const int64_t depth = terms[first].depth;
-    while (last < count && terms[last].depth == depth) ++last;
-    if (const std::pair shape(b.rows, depth); shape != shaped) {
-      shape_tiles(std::min(kTile, b.rows), std::max<int64_t>(0, b.rows - kTile), depth);
-      shaped = shape;
-    }
-    tile_block(terms + first, last - first, b.row, b.rows, b.vec, b.wide, sums, kSums, first > 0);
-  }
-}
-
 /// All sums of a piece, over all terms, for finish(block, sums, their stride); begin(block) is told of a
 /// block when its sums begin. A block is finished while the tiles work on the next one.
 template <class Sum, class Begin, class Finish>
 void tile_panel(const TileSides* terms, int64_t count, int64_t rows, int64_t vecs, const Begin& begin,
                 const Finish& finish) {
-  alignas(64) Sum sums[2][2 * kTile * kSums];
+  constexpr int64_t kStride = 2 * kTile;
+  alignas(64) Sum sums[2][2 * kTile * kStride];
   if (rows <= kTile && vecs == 4) {
     static_assert(sizeof(sums[0]) >= kTile * kPanel * sizeof(Sum));
     for (int64_t i = 0; i < count; ++i) tile_stream(terms[i], rows, sums[0], kPanel, i > 0);
@@ -230,20 +224,17 @@ void tile_panel(const TileSides* terms, int64_t count, int64_t rows, int64_t vec
       finish(TileBlock{0, rows, vec, 2}, sums[0] + 16 * vec, kPanel);
     return;
   }
-  std::pair<int64_t, int64_t> shaped;
+  BlockTiles tiles;
   TileBlock before;
   int64_t at = 0;
-  for (int64_t row = 0; row < rows; row += 2 * kTile) {
-    for (int64_t vec = 0; vec < vecs; vec += 2) {
-      const TileBlock block{row, std::min(2 * kTile, rows - row), vec, std::min<int64_t>(2, vecs - vec)};
-      begin(block);
-      tile_terms(terms, count, block, shaped, sums[at]);
-      at = 1 - at;
-      if (before.rows > 0) finish(before, sums[at], kSums);
-      before = block;
-    }
-  }
-  finish(before, sums[1 - at], kSums);
+  each_block(rows, vecs, [&](const TileBlock& block) {
+    begin(block);
+    block_sums(tiles, terms, count, block, sums[at], kStride, false);
+    at = 1 - at;
+    if (before.rows > 0) finish(before, sums[at], kStride);
+    before = block;
+  });
+  finish(before, sums[1 - at], kStride);
   _tile_release();
 }
 
