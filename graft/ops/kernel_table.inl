@@ -21,6 +21,7 @@ constexpr Kernels<T> table() {
       .low_rank_down = low_rank_down<T>,
       .low_rank_up = low_rank_up<T>,
       .low_rank_outer = low_rank_outer<T>,
+      .low_rank_merge = low_rank_merge<T>,
       .piece_rows = kPieceRows,
       .piece_columns = kPieceColumns,
       .pack_panel = pack_panel<T>,

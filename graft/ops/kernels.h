@@ -88,6 +88,22 @@ struct LowRankUp {
   T* result;
 };
 
+/// Rows that a merged weight is tried with.
+constexpr int kMergeProbes = 2;
+/// result [rows, n] = weight + u [rows, r] · right [r, n], rounded once.
+template <class T>
+struct LowRankMerge {
+  int64_t rows, n, r;
+  const T* weight;
+  const float* u;
+  int64_t u_stride;
+  const float* right;
+  int64_t right_stride;  // a multiple of 16, of the probes too
+  const float* probes;   // [kMergeProbes, n]
+  T* result;
+  float* seen;  // [rows, kMergeProbes]: what result - weight, before it is rounded, makes of the probes
+};
+
 /// result [r, …] += uᵀ x.
 template <class T>
 struct LowRankOuter {
@@ -184,6 +200,7 @@ struct Kernels {
   void (*low_rank_down)(const T* x, int64_t rows, int64_t n, const int32_t* packed, int64_t r, float* u);
   void (*low_rank_up)(const LowRankUp<T>&);
   void (*low_rank_outer)(const LowRankOuter<T>&);
+  void (*low_rank_merge)(const LowRankMerge<T>&);
   // What one piece of a panel's product takes: rows stay in the second cache while the panels pass; columns
   // are whole panels.
   int64_t piece_rows, piece_columns;

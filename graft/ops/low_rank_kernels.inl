@@ -66,6 +66,66 @@ void low_rank_up(const LowRankUp<T>& t) {
   for (; row < t.rows; ++row) up_rows<T, 1>(t, row);
 }
 
+/// Rows and vectors of a tile of sums: with the probes' sums and differences they take 24 registers, or 14.
+constexpr int kMergeRows = kTileVecs == 1 ? 2 : 4, kMergeVecs = kTileVecs == 1 ? 1 : 2;
+
+template <class T, int kRows, int kVecs>
+void merge_tile(const LowRankMerge<T>& t, int64_t row, int64_t column, int64_t last,
+                Vec (&seen)[kRows][kMergeProbes]) {
+  Vec sum[kRows][kVecs];
+#pragma GCC unroll 4
+  for (int m = 0; m < kRows; ++m) {
+#pragma GCC unroll 2
+    for (int v = 0; v < kVecs; ++v) sum[m][v] = vset(0.0f);
+  }
+  for (int64_t k = 0; k < t.r; ++k) {
+    Vec right[kVecs];
+#pragma GCC unroll 2
+    for (int v = 0; v < kVecs; ++v) right[v] = vload(t.right + k * t.right_stride + column + 16 * v);
+#pragma GCC unroll 4
+    for (int m = 0; m < kRows; ++m) {
+      const Vec left = vset(t.u[(row + m) * t.u_stride + k]);
+#pragma GCC unroll 2
+      for (int v = 0; v < kVecs; ++v) sum[m][v] = vfma(left, right[v], sum[m][v]);
+    }
+  }
+#pragma GCC unroll 2
+  for (int v = 0; v < kVecs; ++v) {
+    const int64_t lanes = v + 1 == kVecs ? last : 16;
+#pragma GCC unroll 4
+    for (int m = 0; m < kRows; ++m) {
+      const int64_t at = (row + m) * t.n + column + 16 * v;
+      const Vec before = vload_first(t.weight + at, lanes), after = before + sum[m][v];
+      vstore_first(t.result + at, after, lanes);
+      const Vec change = after - before;
+#pragma GCC unroll 2
+      for (int p = 0; p < kMergeProbes; ++p)
+        seen[m][p] = vfma(change, vload(t.probes + p * t.right_stride + column + 16 * v), seen[m][p]);
+    }
+  }
+}
+template <class T, int kRows>
+void merge_rows(const LowRankMerge<T>& t, int64_t row) {
+  constexpr int64_t kWide = 16 * kMergeVecs;
+  Vec seen[kRows][kMergeProbes];
+  for (auto& of_row : seen) {
+    for (Vec& one : of_row) one = vset(0.0f);
+  }
+  int64_t column = 0;
+  for (; column + kWide <= t.n; column += kWide) merge_tile<T, kRows, kMergeVecs>(t, row, column, 16, seen);
+  for (; column < t.n; column += 16)
+    merge_tile<T, kRows, 1>(t, row, column, std::min<int64_t>(16, t.n - column), seen);
+  for (int m = 0; m < kRows; ++m) {
+    for (int p = 0; p < kMergeProbes; ++p) t.seen[(row + m) * kMergeProbes + p] = vsum(seen[m][p]);
+  }
+}
+template <class T>
+void low_rank_merge(const LowRankMerge<T>& t) {
+  int64_t row = 0;
+  for (; row + kMergeRows <= t.rows; row += kMergeRows) merge_rows<T, kMergeRows>(t, row);
+  for (; row < t.rows; ++row) merge_rows<T, 1>(t, row);
+}
+
 template <class T, int kRank, int kVecs>
 void outer_tile(const LowRankOuter<T>& t, int64_t k, int64_t column, int64_t first, int64_t last,
                 int64_t lanes) {

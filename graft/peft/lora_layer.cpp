@@ -49,14 +49,6 @@ std::optional<Affine> LoraLinear::merged(const Linear& base) const {
   return out;
 }
 
-LoraLinear LoraLinear::rows(int64_t first, int64_t count) const {
-  LoraTensors part = lora_;
-  for (Tensor* one : {&part.b, &part.b0, &part.bias}) {
-    if (one->defined()) *one = one->narrow(0, first, count);
-  }
-  return LoraLinear(part);
-}
-
 Tensor LoraEmbedding::forward(const Embedding& base, const Tensor& ids) {
   const Tensor y = base.apply(ids);
   const Tensor added = at::matmul(lora_.a.index_select(1, ids).t(), lora_.b.t());

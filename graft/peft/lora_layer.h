@@ -26,8 +26,6 @@ class LoraLinear : public LinearHook {
   bool is_update() const override { return !lora_.a0.defined() && !lora_.bias.defined(); }
   std::optional<Affine> merged(const Linear& base) const override;
   const LoraTensors& tensors() const { return lora_; }
-  /// The same at `count` of the map's outputs.
-  LoraLinear rows(int64_t first, int64_t count) const;
 
  private:
   LoraTensors lora_;

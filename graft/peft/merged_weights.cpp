@@ -1,11 +1,13 @@
 #include "graft/peft/merged_weights.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
+
+#include <cmath>
 
 #include "graft/base/error.h"
 #include "graft/base/random.h"
+#include "graft/ops/low_rank_merge.h"
 #include "graft/peft/builder.h"
 #include "graft/peft/lora_layer.h"
 
@@ -20,9 +22,12 @@ void refuse_unmergeable(const Adapter& adapter) {
   }
 }
 
+[[noreturn]] void fail_not_finite(const std::string& path) {
+  throw DataError("merge", "{} has values that are not finite, expected a sound adapter", path);
+}
+
 void require_finite(const std::string& path, const Tensor& values) {
-  if (!values.isfinite().all().item<bool>())
-    throw DataError("merge", "{} has values that are not finite, expected a sound adapter", path);
+  if (!values.isfinite().all().item<bool>()) fail_not_finite(path);
 }
 
 [[noreturn]] void fail_without_form(const std::string& module) {
@@ -109,7 +114,7 @@ void MergedWeights::make(const std::string& module) {
   const at::NoGradGuard no_grad;
   held_.clear();
   module_ = module;
-  if (const auto hooks = hooks_by_rows(module)) return make_by_rows(module, *hooks);
+  if (const auto factors = low_rank_at(module)) return make_low_rank(module, *factors);
   for (const char* name : {".weight", ".bias"}) {
     const std::string path = module + name;
     if (paths_.contains(path)) held_[path] = widened(parameters_.at(path)->base);
@@ -118,68 +123,32 @@ void MergedWeights::make(const std::string& module) {
   for (auto& [path, value] : held_) value = typed(value);
 }
 
-std::optional<std::vector<const LoraLinear*>> MergedWeights::hooks_by_rows(const std::string& module) const {
-  const auto* const linear = dynamic_cast<Linear*>(model_.find(module));
-  if (linear == nullptr) return {};
-  std::vector<const LoraLinear*> hooks;
+std::optional<MergedWeights::Factors> MergedWeights::low_rank_at(const std::string& module) const {
+  if (dynamic_cast<Linear*>(model_.find(module)) == nullptr) return {};
+  std::vector<Tensor> a, b;
   for (size_t i = 0; i < adapters_.size(); ++i) {
+    if (stand_ins_[i].contains(module + ".weight") || stand_ins_[i].contains(module + ".bias")) return {};
     const LinearHook* const hook = hook_at(adapters_[i].adapter->linears, module);
-    hooks.push_back(dynamic_cast<const LoraLinear*>(hook));
-    const bool whole = stand_ins_[i].contains(module + ".weight") || stand_ins_[i].contains(module + ".bias");
-    if (whole || (hook != nullptr && hooks.back() == nullptr)) return {};
+    if (hook == nullptr) continue;
+    const auto* const lora = dynamic_cast<const LoraLinear*>(hook);
+    if (lora == nullptr || lora->tensors().bias.defined()) return {};
+    const auto [low, high] = lora->tensors().plain();
+    a.push_back(low);
+    b.push_back(high * (lora->tensors().scale * adapters_[i].weight));
   }
-  return hooks;
+  if (a.empty()) return {};
+  return Factors{at::cat(a, 0), at::cat(b, 1)};
 }
 
-/// Values of a weight that are made at once: their float32 forms stay in the second cache, so that the whole
-/// weight passes through memory once.
-constexpr int64_t kPartValues = int64_t{1} << 17;
-
-void MergedWeights::make_by_rows(const std::string& module, const std::vector<const LoraLinear*>& hooks) {
-  const auto& linear = dynamic_cast<Linear&>(*model_.find(module));
-  const Tensor& drawn = probe(linear.in());
-  const int64_t rows = std::max<int64_t>(1, kPartValues / std::max<int64_t>(1, linear.in()));
-  const int64_t parts = (linear.out() + rows - 1) / rows;
-  for (const auto& [name, parameter] : linear.named_parameters()) {
-    const Tensor none = typed(widened(parameter->base.narrow(0, 0, 0)));
-    held_[module + "." + name] = at::empty(parameter->shape, none.options());
-  }
-  std::vector<double> differences(static_cast<size_t>(parts));
-  at::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
-    const at::NoGradGuard no_grad;
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t first = i * rows, count = std::min(rows, linear.out() - first);
-      const Part part = part_of(module, hooks, drawn, first, count);
-      differences[static_cast<size_t>(i)] = part.difference;
-      for (const auto& [path, value] : part.values) held_.at(path).narrow(0, first, count).copy_(value);
-    }
-  });
-  for (const double one : differences) largest_difference_ = std::max(largest_difference_, one);
-}
-
-MergedWeights::Part MergedWeights::part_of(const std::string& module,
-                                           const std::vector<const LoraLinear*>& hooks, const Tensor& probe,
-                                           int64_t first, int64_t count) const {
-  const auto& whole = dynamic_cast<const Linear&>(*model_.find(module));
-  Linear linear(whole.in(), count, whole.bias != nullptr);
-  linear.weight->base = whole.weight->base.narrow(0, first, count);
-  Part part;
-  part.values[module + ".weight"] = widened(linear.weight->base);
-  if (whole.bias) {
-    linear.bias->base = whole.bias->base.narrow(0, first, count);
-    part.values[module + ".bias"] = widened(linear.bias->base);
-  }
-  for (size_t i = 0; i < hooks.size(); ++i) {
-    if (hooks[i] == nullptr) continue;
-    LoraLinear hook = hooks[i]->rows(first, count);
-    TensorMap next = part.values;
-    InPlace in_place;
-    in_place.put(*linear.weight, next.at(module + ".weight"));
-    if (linear.bias) in_place.put(*linear.bias, next.at(module + ".bias"));
-    part.difference = std::max(part.difference, apply_linear(linear, module, hook, probe, next));
-    blend(part.values, next, adapters_[i].weight);
-  }
-  return part;
+void MergedWeights::make_low_rank(const std::string& module, const Factors& factors) {
+  const auto& linear = dynamic_cast<const Linear&>(*model_.find(module));
+  const Tensor& base = linear.weight->base;
+  const auto type = type_ == at::ScalarType::Undefined ? widened(base.narrow(0, 0, 0)).scalar_type() : type_;
+  const ops::MergedWeight merged = ops::low_rank_merge(base, factors.a, factors.b, probe(linear.in()), type);
+  if (!std::isfinite(merged.difference)) fail_not_finite(module);
+  largest_difference_ = std::max(largest_difference_, merged.difference);
+  held_[module + ".weight"] = merged.weight;
+  if (linear.bias) held_[module + ".bias"] = typed(widened(linear.bias->base));
 }
 
 void MergedWeights::apply(size_t index, const std::string& module) {

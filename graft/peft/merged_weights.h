@@ -11,8 +11,6 @@
 
 namespace graft {
 
-class LoraLinear;
-
 /// An adapter, and how much of it: 1 is what being attached means.
 struct WeightedAdapter {
   const Adapter* adapter = nullptr;
@@ -46,16 +44,13 @@ class MergedWeights {
   /// Puts the hook's merged form into `values`; → by how much it leaves the attached one.
   double apply_linear(Linear& linear, const std::string& module, LinearHook& hook, const Tensor& probe,
                       TensorMap& values) const;
-  /// Each adapter's hook at a linear, or null; nothing where what an adapter does to a row of the weight
-  /// needs more than that row.
-  std::optional<std::vector<const LoraLinear*>> hooks_by_rows(const std::string& module) const;
-  void make_by_rows(const std::string& module, const std::vector<const LoraLinear*>& hooks);
-  struct Part {
-    TensorMap values;
-    double difference = 0;
+  /// All adapters' updates of a linear's weight as one, [r, in] and [out, r] with scales and weights in it;
+  /// nothing where one does something else there.
+  struct Factors {
+    Tensor a, b;
   };
-  Part part_of(const std::string& module, const std::vector<const LoraLinear*>& hooks, const Tensor& probe,
-               int64_t first, int64_t count) const;
+  std::optional<Factors> low_rank_at(const std::string& module) const;
+  void make_low_rank(const std::string& module, const Factors& factors);
   const Tensor& probe(int64_t width);
   bool parted(const std::vector<std::string>& ends);
 
