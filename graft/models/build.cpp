@@ -1,6 +1,7 @@
 #include "graft/models/build.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
@@ -95,6 +96,16 @@ void use_int8(Model& model) {
   }
 }
 
+/// Numbers that a thread draws at least, so that starting it pays.
+constexpr int64_t kDrawnByOne = 1024;
+
+/// By how much a stream's normal() moves its position.
+uint64_t words_of_a_normal() {
+  RandomStream stream(0, "");
+  stream.normal();
+  return stream.position();
+}
+
 }  // namespace
 
 Blueprint Blueprint::of(const Json& config, const LoadOptions& options, const std::string& where) {
@@ -135,10 +146,12 @@ void draw(const Model& model, const std::string& path, Parameter& parameter, con
   const Model::Init init = model.init(path, parameter);
   Tensor values = at::full(parameter.shape, init.value, at::kFloat);
   if (init.deviation > 0) {
-    RandomStream stream(options.seed, "init/" + path);
-    float* out = values.data_ptr<float>();
-    for (int64_t i = 0; i < values.numel(); ++i)
-      out[i] = static_cast<float>(init.deviation * stream.normal());
+    float* const out = values.data_ptr<float>();
+    at::parallel_for(0, values.numel(), kDrawnByOne, [&](int64_t begin, int64_t end) {
+      RandomStream stream(options.seed, "init/" + path);
+      stream.seek(words_of_a_normal() * static_cast<uint64_t>(begin));
+      for (int64_t i = begin; i < end; ++i) out[i] = static_cast<float>(init.deviation * stream.normal());
+    });
   }
   parameter.base = values.to(options.dtype);
 }
