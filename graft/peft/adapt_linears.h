@@ -12,10 +12,11 @@ struct LinearMethod {
   TargetColumn column;
 };
 
-/// A whole adapter: `adapt(builder, config, path, linear)` for each targeted map.
-template <HasFields Config, class Adapt>
-Adapter adapt_linears(const LinearMethod& what, ConfigSource source, Model& model, uint64_t seed,
-                      Adapt adapt) {
+/// A whole adapter: `adapt(builder, config, path, linear)` for each targeted map, `prepare(builder, config,
+/// targets)` before the first.
+template <HasFields Config, class Adapt, class Prepare>
+Adapter adapt_linears(const LinearMethod& what, ConfigSource source, Model& model, uint64_t seed, Adapt adapt,
+                      Prepare prepare) {
   Config config = read_method_config<Config>(source, what.method.peft_type, model);
   AdapterBuilder builder(what.method, source, model, seed);
   const Targets targets = builder.find(config, what.column);
@@ -24,10 +25,18 @@ Adapter adapt_linears(const LinearMethod& what, ConfigSource source, Model& mode
                      targets.embeddings[0].first, what.method.name);
   }
   if constexpr (requires { config.fan_in_fan_out; }) builder.set_fan_in_fan_out(targets);
+  prepare(builder, config, targets);
   for (const auto& [path, linear] : targets.linears) adapt(builder, config, path, *linear);
   builder.train_saved_modules(saved_modules(config.modules_to_save, config.task_type));
   if constexpr (requires { config.bias; }) builder.train_biases(config.bias, targets);
   return builder.finish();
+}
+
+template <HasFields Config, class Adapt>
+Adapter adapt_linears(const LinearMethod& what, ConfigSource source, Model& model, uint64_t seed,
+                      Adapt adapt) {
+  const auto nothing = [](AdapterBuilder&, const Config&, const Targets&) {};
+  return adapt_linears<Config>(what, std::move(source), model, seed, adapt, nothing);
 }
 
 /// 1 / √fan_in: the bound of torch's kaiming_uniform_(a = √5), PEFT's usual initial value.

@@ -86,6 +86,8 @@ const char* cell(TargetColumn column, const std::string& model_type, const Row& 
       return model_type == "phi" ? "q_proj v_proj" : row.lora;
     case TargetColumn::fourierft:
       return model_type == "gpt2" || model_type == "gpt_bigcode" ? "mlp.c_proj" : row.lora;
+    case TargetColumn::vblora:
+      return model_type == "roberta" ? row.lora : row.adalora;
   }
   throw InternalError("targets", "column {}", static_cast<int>(column));
 }

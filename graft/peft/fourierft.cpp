@@ -51,21 +51,11 @@ class FourierFtLinear : public DeltaLinear {
   double scaling_;
 };
 
-/// n_frequency_pattern: `.*\.KEY`, the first that matches.
-int64_t frequencies(const FourierFtConfig& config, const std::string& path) {
-  if (!config.n_frequency_pattern.is_object()) return config.n_frequency;
-  for (const auto& [key, value] : config.n_frequency_pattern.items()) {
-    if (!matches_regex(path, ".*\\.(?:" + key + ")", "n_frequency_pattern")) continue;
-    int64_t count = 0;
-    read_value(value, count, "n_frequency_pattern." + key);
-    return count;
-  }
-  return config.n_frequency;
-}
-
 void adapt(AdapterBuilder& builder, const FourierFtConfig& config, const std::string& path,
            const Linear& linear) {
-  const int64_t n = frequencies(config, path), room = linear.in() * linear.out();
+  const auto n = static_cast<int64_t>(pattern_value_below(
+      path, config.n_frequency_pattern, static_cast<double>(config.n_frequency), "n_frequency_pattern"));
+  const int64_t room = linear.in() * linear.out();
   if (n < 1 || n > room) throw UsageError("n_frequency", "{} for {}, expected 1 to {}", n, path, room);
   const std::string key = file_key(path + ".fourierft_spectrum");
   const Tensor spectrum =

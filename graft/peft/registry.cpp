@@ -7,8 +7,11 @@
 #include "graft/peft/bitfit.h"
 #include "graft/peft/boft.h"
 #include "graft/peft/bottleneck.h"
+#include "graft/peft/c3a.h"
+#include "graft/peft/delora.h"
 #include "graft/peft/fourierft.h"
 #include "graft/peft/full.h"
+#include "graft/peft/hira.h"
 #include "graft/peft/hra.h"
 #include "graft/peft/ia3.h"
 #include "graft/peft/intrinsic.h"
@@ -23,8 +26,11 @@
 #include "graft/peft/p_tuning.h"
 #include "graft/peft/prefix_tuning.h"
 #include "graft/peft/prompt_tuning.h"
+#include "graft/peft/randlora.h"
+#include "graft/peft/road.h"
 #include "graft/peft/shira.h"
 #include "graft/peft/trainable_tokens.h"
+#include "graft/peft/vblora.h"
 #include "graft/peft/vera.h"
 
 namespace graft {
@@ -45,6 +51,12 @@ const std::vector<TuningMethod>& tuning_methods() {
                                                     kFourierFt,
                                                     kMiss,
                                                     kShira,
+                                                    kHira,
+                                                    kC3a,
+                                                    kDelora,
+                                                    kRoad,
+                                                    kRandlora,
+                                                    kVblora,
                                                     kPromptTuning,
                                                     kPTuning,
                                                     kPrefixTuning,

@@ -175,6 +175,20 @@ class Matcher {
                    rules.target_modules.dump(), hint);
 }
 
+/// Of the first key that, behind `before`, matches the path.
+double first_value(const std::string& path, const Json& patterns, const std::string& before, double otherwise,
+                   const std::string& where) {
+  if (patterns.is_null()) return otherwise;
+  if (!patterns.is_object()) fail_value(patterns, where, "a mapping of patterns to numbers");
+  for (const auto& [key, value] : patterns.items()) {
+    if (!matches_regex(path, before + "(?:" + key + ")", where)) continue;
+    double number = 0;
+    read_value(value, number, where + "." + key);
+    return number;
+  }
+  return otherwise;
+}
+
 }  // namespace
 
 bool is_all_linear(const Json& rule) {
@@ -204,15 +218,12 @@ bool matches_rule(const std::string& path, const Json& rule, const std::string& 
 
 double pattern_value(const std::string& path, const Json& patterns, double otherwise,
                      const std::string& where) {
-  if (patterns.is_null()) return otherwise;
-  if (!patterns.is_object()) fail_value(patterns, where, "a mapping of patterns to numbers");
-  for (const auto& [key, value] : patterns.items()) {
-    if (!matches_regex(path, "(?:.*\\.)?(?:" + key + ")", where)) continue;
-    double number = 0;
-    read_value(value, number, where + "." + key);
-    return number;
-  }
-  return otherwise;
+  return first_value(path, patterns, "(?:.*\\.)?", otherwise, where);
+}
+
+double pattern_value_below(const std::string& path, const Json& patterns, double otherwise,
+                           const std::string& where) {
+  return first_value(path, patterns, ".*\\.", otherwise, where);
 }
 
 std::vector<std::string> module_paths(Model& model) {

@@ -39,6 +39,9 @@ bool matches_regex(const std::string& text, const std::string& pattern, const st
 /// rank_pattern and alpha_pattern: the value of the first key that matches the path; else `otherwise`.
 double pattern_value(const std::string& path, const Json& patterns, double otherwise,
                      const std::string& where);
+/// n_frequency_pattern and block_size_pattern: likewise, but a key stands behind a dot.
+double pattern_value_below(const std::string& path, const Json& patterns, double otherwise,
+                           const std::string& where);
 
 /// True for "all-linear" in any case.
 bool is_all_linear(const Json& rule);

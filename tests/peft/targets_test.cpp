@@ -85,6 +85,8 @@ TEST(Targets, TwentyNamesAreShortened) {
 TEST(DefaultTargets, AreTheTables) {
   EXPECT_EQ(default_targets(TargetColumn::lora, "bert"), (std::vector<std::string>{"query", "value"}));
   EXPECT_EQ(default_targets(TargetColumn::fourierft, "gpt2"), (std::vector<std::string>{"mlp.c_proj"}));
+  EXPECT_EQ(default_targets(TargetColumn::vblora, "roberta"), (std::vector<std::string>{"query", "value"}));
+  EXPECT_EQ(default_targets(TargetColumn::vblora, "t5").size(), 6u);
   EXPECT_TRUE(default_targets(TargetColumn::ia3_feedforward, "mt5").empty());
   EXPECT_THROW(default_targets(TargetColumn::ln_tuning, "bert"), UsageError);
   EXPECT_THROW(default_targets(TargetColumn::lora, "phi3"), UsageError);
