@@ -8,8 +8,8 @@ using at::Tensor;
 
 struct MergedWeight {
   Tensor weight;
-  /// Of the updates' outputs as the merged weight gives them, before it is rounded, from those of the factors:
-  /// the largest; not a number, or infinite, where the weight has such values.
+  /// Of the updates' outputs as the merged weight gives them, before it is rounded, from those of the
+  /// factors: the largest; not a number, or infinite, where the weight has such values.
   double difference = 0;
 };
 

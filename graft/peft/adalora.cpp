@@ -4,9 +4,8 @@
 
 #include <algorithm>
 
-#include "graft/ops/dropout.h"
-#include "graft/ops/low_rank.h"
 #include "graft/peft/adapt_linears.h"
+#include "graft/peft/delta_linear.h"
 #include "graft/peft/lora_config.h"
 #include "graft/peft/rank_allocator.h"
 
@@ -36,23 +35,16 @@ struct AdaLoraConfig : LoraConfig {
 };
 
 /// W x + b + alpha / (init_r + 1e-5) · B (E ⊙ A dropout(x)).
-class AdaLoraLinear : public LinearHook {
+class AdaLoraLinear : public FactoredLinear {
  public:
   AdaLoraLinear(Triplets tensors, double scale, double dropout)
-      : tensors_(std::move(tensors)), scale_(scale), dropout_(dropout) {}
-  Tensor forward(const Linear& base, const Tensor& x, RandomStream* dropout) override {
-    const bool drops = dropout && dropout_ > 0;
-    const Tensor in = drops ? ops::dropout(x, dropout_, dropout->next_key()) : x;
-    return ops::low_rank_add(base.apply(x), in, tensors_.e * tensors_.a, tensors_.b, scale_);
-  }
-  std::optional<Affine> merged(const Linear& base) const override {
-    const Tensor update = scale_ * at::matmul(tensors_.b, tensors_.e * tensors_.a);
-    return Affine{widened(base.weight->value()) + update, base.bias ? widened(base.bias->value()) : Tensor()};
-  }
+      : FactoredLinear(scale, dropout), tensors_(std::move(tensors)) {}
+
+ protected:
+  Factors factors(const Linear&) const override { return {tensors_.e * tensors_.a, tensors_.b}; }
 
  private:
   Triplets tensors_;
-  double scale_, dropout_;
 };
 
 /// The rank that a file's rank_pattern leaves this map, by its booleans; init_r without one.

@@ -62,8 +62,7 @@ void adapt(AdapterBuilder& builder, const C3aConfig& config, const std::string& 
   }
   const std::string key = file_key(path + ".c3a_kernel");
   const std::vector<int64_t> shape{linear.out() / b, linear.in() / b, b};
-  const Tensor kernel =
-      builder.train(key, first_kernel(builder, config.init_weights, key, shape, linear));
+  const Tensor kernel = builder.train(key, first_kernel(builder, config.init_weights, key, shape, linear));
   builder.hook(path, std::shared_ptr<LinearHook>(std::make_shared<C3aLinear>(kernel)));
 }
 

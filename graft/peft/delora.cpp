@@ -2,9 +2,8 @@
 
 #include <ATen/ATen.h>
 
-#include "graft/ops/dropout.h"
-#include "graft/ops/low_rank.h"
 #include "graft/peft/adapt_linears.h"
+#include "graft/peft/delta_linear.h"
 
 namespace graft {
 namespace {
@@ -37,28 +36,21 @@ struct DeloraTensors {
 };
 
 /// W x + b + Σ λ / (r ‖Aᵢ‖ ‖Bᵢ‖) Bᵢ Aᵢ (‖W‖ ⊙ dropout(x)).
-class DeloraLinear : public LinearHook {
+class DeloraLinear : public FactoredLinear {
  public:
-  DeloraLinear(DeloraTensors tensors, double dropout) : tensors_(std::move(tensors)), dropout_(dropout) {}
-  Tensor forward(const Linear& base, const Tensor& x, RandomStream* dropout) override {
-    const bool drops = dropout && dropout_ > 0;
-    const Tensor in = drops ? ops::dropout(x, dropout_, dropout->next_key()) : x;
-    return ops::low_rank_add(base.apply(x), in, down(), up(), 1);
-  }
-  std::optional<Affine> merged(const Linear& base) const override {
-    return Affine{widened(base.weight->value()) + at::matmul(up(), down()),
-                  base.bias ? widened(base.bias->value()) : Tensor()};
+  DeloraLinear(DeloraTensors tensors, double dropout)
+      : FactoredLinear(1, dropout), tensors_(std::move(tensors)) {}
+
+ protected:
+  Factors factors(const Linear&) const override {
+    const auto& [a, b, lambda, w_norm] = tensors_;
+    const Tensor norms = a.norm(2, 1).clamp_min(kLeastNorm) * b.norm(2, 0).clamp_min(kLeastNorm);
+    return {a * w_norm, b * (lambda / static_cast<double>(a.size(0)) / norms)};
   }
 
  private:
   static constexpr double kLeastNorm = 1e-4;
-  Tensor down() const { return tensors_.a * tensors_.w_norm; }
-  Tensor up() const {
-    const Tensor norms = tensors_.a.norm(2, 1).clamp_min(kLeastNorm) * tensors_.b.norm(2, 0).clamp_min(kLeastNorm);
-    return tensors_.b * (tensors_.lambda / static_cast<double>(tensors_.a.size(0)) / norms);
-  }
   DeloraTensors tensors_;
-  double dropout_;
 };
 
 void adapt(AdapterBuilder& builder, const DeloraConfig& config, const std::string& path,

@@ -30,8 +30,7 @@ struct HiraConfig : TargetedConfig {
 /// ΔW = W ⊙ (B A).
 class HiraLinear : public DeltaLinear {
  public:
-  HiraLinear(Tensor a, Tensor b, double dropout)
-      : DeltaLinear(dropout), a_(std::move(a)), b_(std::move(b)) {}
+  HiraLinear(Tensor a, Tensor b, double dropout) : DeltaLinear(dropout), a_(std::move(a)), b_(std::move(b)) {}
 
  protected:
   Tensor delta(const Linear& base, RandomStream*) const override {

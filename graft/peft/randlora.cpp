@@ -5,10 +5,8 @@
 
 #include <cmath>
 
-#include "graft/base/error.h"
-#include "graft/ops/dropout.h"
-#include "graft/ops/low_rank.h"
 #include "graft/peft/adapt_linears.h"
+#include "graft/peft/delta_linear.h"
 
 namespace graft {
 namespace {
@@ -16,7 +14,8 @@ namespace {
 struct RandloraConfig : CommonConfig, TargetKeys, LayerKeys {
   int64_t r = 32, projection_prng_key = 0;
   double randlora_alpha = 640, randlora_dropout = 0;
-  bool save_projection = true, sparse = false, very_sparse = false, fan_in_fan_out = false, init_weights = true;
+  bool save_projection = true, sparse = false, very_sparse = false, fan_in_fan_out = false,
+       init_weights = true;
   std::string bias = "none";
 
   template <class Self, class Visitor>
@@ -24,7 +23,8 @@ struct RandloraConfig : CommonConfig, TargetKeys, LayerKeys {
     CommonConfig::fields(self, visit);
     TargetKeys::fields(self, visit);
     LayerKeys::fields(self, visit);
-    visit("r", self.r, "rank of each of the random maps; the smaller, the more of them", at_least<int64_t>(1));
+    visit("r", self.r, "rank of each of the random maps; the smaller, the more of them",
+          at_least<int64_t>(1));
     visit("randlora_alpha", self.randlora_alpha, "the update counts randlora_alpha / r");
     visit("projection_prng_key", self.projection_prng_key, "seed of the random maps", at_least<int64_t>(0));
     visit("save_projection", self.save_projection, "the random maps are in the file too");
@@ -43,29 +43,16 @@ int64_t bases_of(int64_t narrow, int64_t r) { return (narrow + r - 1) / r; }
 
 /// The narrow side's map, scaled, and the wide side's: [r n, narrow] and [wide, n r] of the first n bases.
 /// PEFT lays out the two sums' indices the other way round in each; so do its files' numbers.
-class RandloraLinear : public LinearHook {
+class RandloraLinear : public FactoredLinear {
  public:
   RandloraLinear(RandomBases bases, Tensor lambda, Tensor gamma, double scale, double dropout)
-      : bases_(std::move(bases)),
+      : FactoredLinear(scale, dropout),
+        bases_(std::move(bases)),
         lambda_(std::move(lambda)),
-        gamma_(std::move(gamma)),
-        scale_(scale),
-        dropout_(dropout) {}
-  Tensor forward(const Linear& base, const Tensor& x, RandomStream* dropout) override {
-    const bool drops = dropout && dropout_ > 0;
-    const Tensor in = drops ? ops::dropout(x, dropout_, dropout->next_key()) : x;
-    const auto [down, up] = maps(base);
-    return ops::low_rank_add(base.apply(x), in, down, up, scale_);
-  }
-  std::optional<Affine> merged(const Linear& base) const override {
-    const auto [down, up] = maps(base);
-    return Affine{widened(base.weight->value()) + scale_ * at::matmul(up, down),
-                  base.bias ? widened(base.bias->value()) : Tensor()};
-  }
+        gamma_(std::move(gamma)) {}
 
- private:
-  /// [R, in], [out, R].
-  std::pair<Tensor, Tensor> maps(const Linear& base) const {
+ protected:
+  Factors factors(const Linear& base) const override {
     const int64_t narrow = std::min(base.in(), base.out()), wide = std::max(base.in(), base.out());
     const Tensor scaled = lambda_.unsqueeze(2) * bases_.a.slice(2, 0, narrow) * gamma_.unsqueeze(0);
     const Tensor small = scaled.flatten(0, 1);
@@ -73,9 +60,10 @@ class RandloraLinear : public LinearHook {
     if (narrow == base.in()) return {small, large};
     return {large.t(), small.t()};
   }
+
+ private:
   RandomBases bases_;
   Tensor lambda_, gamma_;  // [r, n], [n, narrow]
-  double scale_, dropout_;
 };
 
 /// Over all maps: the widest input and the widest output, the smaller and the larger of them.
@@ -97,7 +85,9 @@ void keep(AdapterBuilder& builder, const std::string& where, const RandomBases& 
 RandomBases shared_bases(AdapterBuilder& builder, const RandloraConfig& config, const Targets& targets) {
   const auto [narrow, wide] = sides_of(targets);
   constexpr double kSparse = 3;
-  const double sparsity = config.very_sparse ? std::sqrt(static_cast<double>(narrow)) : config.sparse ? kSparse : 0;
+  const double sparsity = config.very_sparse ? std::sqrt(static_cast<double>(narrow))
+                          : config.sparse    ? kSparse
+                                             : 0;
   RandomBases bases = randlora_bases(config.projection_prng_key, config.r, narrow, wide, sparsity);
   const auto type = builder.zeros({1}).scalar_type();
   bases = {bases.a.to(type), bases.b.to(type)};
@@ -125,8 +115,8 @@ Adapter create(const Json& given, Model& model, uint64_t seed) {
   const auto prepare = [&](AdapterBuilder& builder, const RandloraConfig& config, const Targets& targets) {
     bases = shared_bases(builder, config, targets);
   };
-  return adapt_linears<RandloraConfig>({kRandlora, TargetColumn::lora}, ConfigSource(given), model, seed, adapt,
-                                       prepare);
+  return adapt_linears<RandloraConfig>({kRandlora, TargetColumn::lora}, ConfigSource(given), model, seed,
+                                       adapt, prepare);
 }
 
 /// -1, 0 and 1 out of uniform numbers.

@@ -1,5 +1,5 @@
-// RandLoRA: an update of full rank, a trained sum of random low-rank maps. Source: Albert et al. 2025; files: PEFT's
-// RANDLORA.
+// RandLoRA: an update of full rank, a trained sum of random low-rank maps. Source: Albert et al. 2025; files:
+// PEFT's RANDLORA.
 #pragma once
 #include "graft/peft/adapter.h"
 

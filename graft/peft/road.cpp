@@ -70,7 +70,9 @@ void adapt(AdapterBuilder& builder, const RoadConfig& config, const std::string&
                      config.group_size, path, linear.out());
   }
   const int64_t out = linear.out();
-  const std::vector<int64_t> shape{config.variant == "road_1" ? out / 2 : config.variant == "road_2" ? out : 2 * out};
+  const std::vector<int64_t> shape{config.variant == "road_1"   ? out / 2
+                                   : config.variant == "road_2" ? out
+                                                                : 2 * out};
   const auto key = [&](const char* name) { return file_key(path + "." + name); };
   // PEFT's own start for tests.
   constexpr double kDeviation = 0.5;

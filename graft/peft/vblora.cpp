@@ -2,10 +2,8 @@
 
 #include <ATen/ATen.h>
 
-#include "graft/base/error.h"
-#include "graft/ops/dropout.h"
-#include "graft/ops/low_rank.h"
 #include "graft/peft/adapt_linears.h"
+#include "graft/peft/delta_linear.h"
 
 namespace graft {
 namespace {
@@ -25,7 +23,8 @@ struct VbloraConfig : TargetedConfig {
     visit("vector_length", self.vector_length, "their length; divides the maps' sizes", at_least<int64_t>(1));
     visit("topk", self.topk, "vectors that a piece of a factor is mixed of", at_least<int64_t>(1));
     visit("vblora_dropout", self.vblora_dropout, "dropout of the update's input", between(0.0, 1.0));
-    visit("init_vector_bank_bound", self.init_vector_bank_bound, "the bank starts between minus this and this");
+    visit("init_vector_bank_bound", self.init_vector_bank_bound,
+          "the bank starts between minus this and this");
     visit("init_logits_std", self.init_logits_std, "deviation of the logits at the start");
     visit("save_only_topk_weights", self.save_only_topk_weights, "files without the logits",
           only_values({false}));
@@ -36,29 +35,23 @@ struct VbloraConfig : TargetedConfig {
   }
 };
 
-/// W x + b + B A dropout(x); each piece of a row of A, and of a column of B, is the mean of the bank's vectors
-/// with its highest logits, weighted by their softmax.
-class VbloraLinear : public LinearHook {
+/// W x + b + B A dropout(x); each piece of a row of A, and of a column of B, is the mean of the bank's
+/// vectors with its highest logits, weighted by their softmax.
+class VbloraLinear : public FactoredLinear {
  public:
   VbloraLinear(Tensor bank, Tensor logits_a, Tensor logits_b, int64_t topk, double dropout)
-      : bank_(std::move(bank)),
+      : FactoredLinear(1, dropout),
+        bank_(std::move(bank)),
         logits_a_(std::move(logits_a)),
         logits_b_(std::move(logits_b)),
-        topk_(topk),
-        dropout_(dropout) {}
-  Tensor forward(const Linear& base, const Tensor& x, RandomStream* dropout) override {
-    const bool drops = dropout && dropout_ > 0;
-    const Tensor in = drops ? ops::dropout(x, dropout_, dropout->next_key()) : x;
-    return ops::low_rank_add(base.apply(x), in, down(), up(), 1);
-  }
-  std::optional<Affine> merged(const Linear& base) const override {
-    return Affine{widened(base.weight->value()) + at::matmul(up(), down()),
-                  base.bias ? widened(base.bias->value()) : Tensor()};
+        topk_(topk) {}
+
+ protected:
+  Factors factors(const Linear&) const override {
+    return {mixed(logits_a_).flatten(1), mixed(logits_b_).transpose(1, 2).reshape({-1, logits_b_.size(1)})};
   }
 
  private:
-  Tensor down() const { return mixed(logits_a_).flatten(1); }
-  Tensor up() const { return mixed(logits_b_).transpose(1, 2).reshape({-1, logits_b_.size(1)}); }
   /// logits [m, n, vectors] → [m, n, length].
   Tensor mixed(const Tensor& logits) const {
     const auto [highest, which] = logits.topk(topk_, -1);
@@ -69,14 +62,14 @@ class VbloraLinear : public LinearHook {
   Tensor bank_;                 // [vectors, length]
   Tensor logits_a_, logits_b_;  // [r, in / length, vectors], [out / length, r, vectors]
   int64_t topk_;
-  double dropout_;
 };
 
 Adapter create(const Json& given, Model& model, uint64_t seed) {
   Tensor bank;
   const auto prepare = [&](AdapterBuilder& builder, const VbloraConfig& config, const Targets&) {
     if (config.topk > config.num_vectors) {
-      throw UsageError("topk", "{} of num_vectors {}, expected at most so many", config.topk, config.num_vectors);
+      throw UsageError("topk", "{} of num_vectors {}, expected at most so many", config.topk,
+                       config.num_vectors);
     }
     const std::string key = "base_model.vblora_vector_bank";
     bank = builder.train(

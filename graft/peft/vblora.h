@@ -1,5 +1,5 @@
-// VB-LoRA: low-rank factors put together out of a bank of vectors that all maps share. Source: Li et al. 2024; files:
-// PEFT's VBLORA.
+// VB-LoRA: low-rank factors put together out of a bank of vectors that all maps share. Source: Li et al.
+// 2024; files: PEFT's VBLORA.
 #pragma once
 #include "graft/peft/adapter.h"
 

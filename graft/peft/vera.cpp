@@ -6,9 +6,8 @@
 #include <cmath>
 
 #include "graft/base/error.h"
-#include "graft/ops/dropout.h"
-#include "graft/ops/low_rank.h"
 #include "graft/peft/builder.h"
+#include "graft/peft/delta_linear.h"
 
 namespace graft {
 namespace {
@@ -38,29 +37,23 @@ struct VeraConfig : CommonConfig, TargetKeys, LayerKeys {
 };
 
 /// W x + b + λ_b ⊙ B (λ_d ⊙ A dropout(x)), A and B the shared maps' first columns and rows.
-class VeraLinear : public LinearHook {
+class VeraLinear : public FactoredLinear {
  public:
   VeraLinear(Tensor a, Tensor b, Tensor lambda_b, Tensor lambda_d, double dropout)
-      : a_(std::move(a)),
+      : FactoredLinear(1, dropout),
+        a_(std::move(a)),
         b_(std::move(b)),
         lambda_b_(std::move(lambda_b)),
-        lambda_d_(std::move(lambda_d)),
-        dropout_(dropout) {}
-  Tensor forward(const Linear& base, const Tensor& x, RandomStream* dropout) override {
-    const bool drops = dropout && dropout_ > 0;
-    const Tensor in = drops ? ops::dropout(x, dropout_, dropout->next_key()) : x;
-    return ops::low_rank_add(base.apply(x), in, down(base), up(base), 1);
-  }
-  std::optional<Affine> merged(const Linear& base) const override {
-    return Affine{widened(base.weight->value()) + at::matmul(up(base), down(base)),
-                  base.bias ? widened(base.bias->value()) : Tensor()};
+        lambda_d_(std::move(lambda_d)) {}
+
+ protected:
+  Factors factors(const Linear& base) const override {
+    return {lambda_d_.unsqueeze(1) * a_.slice(1, 0, base.in()),
+            lambda_b_.unsqueeze(1) * b_.slice(0, 0, base.out())};
   }
 
  private:
-  Tensor down(const Linear& base) const { return lambda_d_.unsqueeze(1) * a_.slice(1, 0, base.in()); }
-  Tensor up(const Linear& base) const { return lambda_b_.unsqueeze(1) * b_.slice(0, 0, base.out()); }
   Tensor a_, b_, lambda_b_, lambda_d_;
-  double dropout_;
 };
 
 Adapter create(const Json& given, Model& model, uint64_t seed) {

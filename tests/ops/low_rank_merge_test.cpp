@@ -14,7 +14,8 @@ struct Case {
   int64_t out, in, r;
 };
 // Rows and columns that fill no tile, more than one part of rows, ranks above a vector.
-const std::vector<Case> kCases = {{1, 16, 1}, {7, 13, 2}, {70, 24, 8}, {300, 1030, 17}, {9, 200, 64}, {0, 8, 2}};
+const std::vector<Case> kCases = {{1, 16, 1},      {7, 13, 2},   {70, 24, 8},
+                                  {300, 1030, 17}, {9, 200, 64}, {0, 8, 2}};
 
 struct Inputs {
   Tensor weight, a, b, probes;
@@ -41,8 +42,7 @@ TEST(LowRankMerge, EachFormRoundsOnceAndSeesWhatTheFactorsMake) {
     for (const Case& c : kCases) {
       const std::string what = fmt::format("{}×{}, r {}, {}", c.out, c.in, c.r, ops::isa());
       const Inputs v = inputs(c, type);
-      const Tensor exact =
-          v.weight.to(at::kDouble) + at::matmul(v.b.to(at::kDouble), v.a.to(at::kDouble));
+      const Tensor exact = v.weight.to(at::kDouble) + at::matmul(v.b.to(at::kDouble), v.a.to(at::kDouble));
       for (const ops::MergedWeight& merged :
            {fast(v, type), ops::low_rank_merge_plain(v.weight, v.a, v.b, v.probes, type)}) {
         ASSERT_EQ(merged.weight.scalar_type(), type);
@@ -86,7 +86,8 @@ TEST(LowRankMerge, AValueThatIsNotFiniteIsSeen) {
       for (const int64_t where : {0, 12, 690}) {
         Inputs v = inputs({70, 13, 2}, type);
         v.weight.view(-1)[where] = wrong;
-        EXPECT_FALSE(std::isfinite(fast(v, type).difference)) << wrong << " at " << where << " " << ops::isa();
+        EXPECT_FALSE(std::isfinite(fast(v, type).difference))
+            << wrong << " at " << where << " " << ops::isa();
       }
       Inputs v = inputs({70, 13, 2}, type);
       v.b[69][1] = wrong;

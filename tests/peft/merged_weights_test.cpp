@@ -17,8 +17,10 @@ Adapter moved_adapter(Model& model, const char* config, uint64_t seed) {
   return adapter;
 }
 
-constexpr const char* kAllLinears = R"({"name": "lora", "r": 4, "lora_alpha": 6, "target_modules": "all-linear"})";
-constexpr const char* kSomeLinears = R"({"name": "lora", "r": 3, "use_rslora": true, "target_modules": ["q_proj", "down_proj"]})";
+constexpr const char* kAllLinears =
+    R"({"name": "lora", "r": 4, "lora_alpha": 6, "target_modules": "all-linear"})";
+constexpr const char* kSomeLinears =
+    R"({"name": "lora", "r": 3, "use_rslora": true, "target_modules": ["q_proj", "down_proj"]})";
 
 /// By path; float64 is the plain form.
 TensorMap values(const std::vector<WeightedAdapter>& parts, Model& model, at::ScalarType type) {
@@ -57,7 +59,8 @@ TEST(MergedWeights, NameTheMapWhoseValuesAreNotFinite) {
     merged.value(path);
     FAIL() << path;
   } catch (const DataError& error) {
-    EXPECT_NE(std::string(error.what()).find(path.substr(0, path.rfind('.'))), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find(path.substr(0, path.rfind('.'))), std::string::npos)
+        << error.what();
   }
 }
 
