@@ -75,7 +75,7 @@ graft::Batch sequence(const Model& model, int64_t length) {
   graft::Batch batch;
   batch.input_ids = at::tensor(ids, at::kLong);
   batch.layout = graft::Layout::of({length});
-  batch.rows = model.head_rows(batch.layout);
+  batch.rows = model.head_rows(batch.layout, batch.input_ids);
   return batch;
 }
 

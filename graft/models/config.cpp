@@ -75,6 +75,8 @@ const std::vector<std::string>& harmless_everywhere() {
                                                 "transformers_version",
                                                 "typical_p",
                                                 "unk_token_id",
+                                                "unsloth_fixed",
+                                                "unsloth_version",
                                                 "use_bfloat16",
                                                 "use_cache",
                                                 "use_return_dict",

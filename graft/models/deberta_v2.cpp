@@ -18,7 +18,7 @@ struct DebertaConfig {
   int64_t vocab_size = 128100, hidden_size = 1536, num_hidden_layers = 24, num_attention_heads = 24;
   int64_t intermediate_size = 6144, max_position_embeddings = 512, type_vocab_size = 0;
   int64_t max_relative_positions = -1, position_buckets = -1, conv_kernel_size = 0, conv_groups = 1;
-  std::optional<int64_t> embedding_size, pad_token_id = 0;
+  std::optional<int64_t> embedding_size, attention_head_size, pad_token_id = 0;
   std::string hidden_act = "gelu", pooler_hidden_act = "gelu", conv_act = "tanh", norm_rel_ebd = "none";
   double hidden_dropout_prob = 0.1, attention_probs_dropout_prob = 0.1, layer_norm_eps = 1e-7;
   double pooler_dropout = 0;
@@ -34,6 +34,7 @@ struct DebertaConfig {
     visit("hidden_size", self.hidden_size, "width of the stream", size_check());
     visit("num_hidden_layers", self.num_hidden_layers, "blocks", count_check());
     visit("num_attention_heads", self.num_attention_heads, "heads a block", count_check());
+    visit("attention_head_size", self.attention_head_size, "width of a head: hidden_size over the heads");
     visit("intermediate_size", self.intermediate_size, "width of the feed-forward part", size_check());
     visit("max_position_embeddings", self.max_position_embeddings, "longest sequence", size_check());
     visit("type_vocab_size", self.type_vocab_size, "token types; 0: none", between<int64_t>(0, 65536));
@@ -400,6 +401,12 @@ std::unique_ptr<Model> create(const Json& config, HeadKind head, int64_t num_lab
   auto record = read_config<DebertaConfig>(config, {"pooler_hidden_size"});
   read_position_types(record);
   check_given(record.embedding_size, "embedding_size");
+  if (record.attention_head_size &&
+      *record.attention_head_size * record.num_attention_heads != record.hidden_size) {
+    throw DataError("config.json",
+                    "attention_head_size {} is not implemented, expected hidden_size {} over {} heads",
+                    *record.attention_head_size, record.hidden_size, record.num_attention_heads);
+  }
   if (!record.relative_attention) {
     throw DataError("config.json", "relative_attention false is not implemented");
   }

@@ -49,8 +49,11 @@ class DecoderModel : public Model {
     if (!head_) throw InternalError(info().model_type, "no logits with head {}", head_name(head));
     return head_->forward(hidden, batch.dropout);
   }
-  Tensor head_rows(const Layout& layout) const override {
-    return head == HeadKind::sequence_classification ? layout.last_rows() : Tensor();
+  Tensor head_rows(const Layout& layout, const Tensor& input_ids) const override {
+    if (head != HeadKind::sequence_classification) return {};
+    const int64_t padding = padding_id();
+    return input_ids.defined() && padding >= 0 ? layout.last_rows_without(input_ids, padding)
+                                               : layout.last_rows();
   }
   const ModelInfo& info() const override { return traits_.info; }
   std::vector<Role> roles() const override { return traits_.roles; }
@@ -63,6 +66,13 @@ class DecoderModel : public Model {
   int64_t padding_row() const override { return traits_.padding_row; }
 
  protected:
+  /// -1: the config has none.
+  int64_t padding_id() const {
+    const auto given = config.find("pad_token_id");
+    return given != config.end() && given->is_number_integer() ? given->template get<int64_t>()
+                                                               : traits_.padding_row;
+  }
+
   Network network_;
   std::unique_ptr<Linear> head_;
   Traits traits_;

@@ -86,7 +86,7 @@ Tensor EncoderModel::logits(const Tensor& hidden, const Batch& batch) {
   return head_->forward(hidden, batch.dropout);
 }
 
-Tensor EncoderModel::head_rows(const Layout& layout) const {
+Tensor EncoderModel::head_rows(const Layout& layout, const Tensor&) const {
   const bool one = head == HeadKind::sequence_classification || head == HeadKind::multiple_choice;
   return one ? layout.first_rows() : Tensor();
 }

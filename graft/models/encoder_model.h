@@ -95,7 +95,7 @@ class EncoderModel : public Model {
   };
   Tensor logits(const Tensor& hidden, const Batch& batch) override;
   /// The first row of each sequence for sequence classification and multiple choice.
-  Tensor head_rows(const Layout& layout) const override;
+  Tensor head_rows(const Layout& layout, const Tensor& input_ids) const override;
   const ModelInfo& info() const override { return traits_.info; }
   std::vector<Role> roles() const override { return traits_.roles; }
   Linear* output_embedding() override { return head_ ? head_->vocabulary() : nullptr; }

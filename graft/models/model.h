@@ -59,8 +59,9 @@ class Model : public Module {
   /// gradients are made on the way: one backward pass.
   Tensor vocabulary_loss(const Tensor& hidden, const Tensor& targets, const Batch& batch);
   /// The rows that a sequence head reads: [B] first (BERT) or last (decoders) of each; undefined for heads
-  /// that read all.
-  virtual Tensor head_rows(const Layout& layout) const = 0;
+  /// that read all. input_ids [T], or undefined: a decoder's last row is, as in transformers, the last whose
+  /// token is no padding, though it be the text's own.
+  virtual Tensor head_rows(const Layout& layout, const Tensor& input_ids) const = 0;
   virtual const ModelInfo& info() const = 0;
   virtual std::vector<Role> roles() const = 0;
   virtual Embedding& word_embedding() = 0;

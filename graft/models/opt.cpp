@@ -189,7 +189,7 @@ class Opt : public DecoderModel<OptNetwork> {
 };
 
 std::unique_ptr<Model> create(const Json& config, HeadKind head, int64_t num_labels) {
-  const auto record = read_config<OptConfig>(config);
+  const auto record = read_config<OptConfig>(config, {"activation_dropout"});
   if (!record.layer_norm_elementwise_affine) {
     throw DataError("config.json", "layer_norm_elementwise_affine false is not implemented");
   }

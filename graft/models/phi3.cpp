@@ -108,7 +108,7 @@ std::unique_ptr<Block> make_block(const Phi3Config& config, const Rotary& rotary
 
 std::unique_ptr<Model> create(const Json& config, HeadKind head, int64_t num_labels) {
   const auto record = read_rotary_config<Phi3Config>(
-      config, {"partial_rotary_factor", "original_max_position_embeddings", "embd_pdrop"});
+      config, {"partial_rotary_factor", "original_max_position_embeddings", "embd_pdrop"}, true);
   check_window(record.sliding_window);
   DecoderTraits traits = rotary_traits("phi3", record);
   traits.roles = {{"query_key_value", "self_attn.qkv_proj"},

@@ -13,13 +13,15 @@
 namespace graft {
 
 /// A record with its rotary positions, heads checked; `harmless` as in read_config, beside the keys of the
-/// rotary positions.
+/// rotary positions. `partial`: heads that turn in part are the family's own; transformers' others have them
+/// only where positions are scaled.
 template <class Config>
-Config read_rotary_config(const Json& config, std::vector<std::string> harmless = {}) {
+Config read_rotary_config(const Json& config, std::vector<std::string> harmless = {}, bool partial = false) {
   harmless.insert(harmless.end(), {"rope_theta", "rope_scaling", "rope_parameters"});
   auto record = read_config<Config>(config, harmless);
   check_heads(record.num_attention_heads, record.kv_heads(), record.dim());
   record.rotary = RotaryConfig::read(config);
+  if (!partial && record.rotary.type == "default") record.rotary.partial_factor = 1;
   return record;
 }
 

@@ -301,7 +301,7 @@ class T5 : public Model {
     const double scale = scaled ? 1 / std::sqrt(static_cast<double>(record_.d_model)) : 1;
     return lm_head_->forward(scaled ? hidden * scale : hidden, batch.dropout);
   }
-  Tensor head_rows(const Layout&) const override { return {}; }
+  Tensor head_rows(const Layout&, const Tensor&) const override { return {}; }
   const ModelInfo& info() const override { return info_; }
   std::vector<Role> roles() const override {
     return {{"query", ".q"},

@@ -48,4 +48,15 @@ Tensor Layout::last_rows() const {
   return at::tensor(at::ArrayRef<int64_t>(offsets).slice(1), at::kLong) - 1;
 }
 
+Tensor Layout::last_rows_without(const Tensor& ids, int64_t id) const {
+  const int64_t* const all = ids.const_data_ptr<int64_t>();
+  std::vector<int64_t> rows;
+  for (size_t b = 0; b + 1 < offsets.size(); ++b) {
+    int64_t row = offsets[b + 1] - 1;
+    while (row > offsets[b] && all[row] == id) --row;
+    rows.push_back(row);
+  }
+  return at::tensor(rows, at::kLong);
+}
+
 }  // namespace graft

@@ -28,6 +28,8 @@ struct Layout {
   /// [B] int64: each sequence's first / last row.
   Tensor first_rows() const;
   Tensor last_rows() const;
+  /// [B]: each sequence's last row whose id is another one, else its first; ids [T] int64.
+  Tensor last_rows_without(const Tensor& ids, int64_t id) const;
 };
 
 }  // namespace graft

@@ -142,7 +142,7 @@ Adapter create(const Json& given, Model& model, uint64_t seed) {
     maps.push_back(adapt(builder, config, path, linear));
     read = config;
   };
-  Adapter adapter = adapt_linears<AdaLoraConfig>({kAdaLora, TargetColumn::adalora}, ConfigSource(given),
+  Adapter adapter = adapt_linears<AdaLoraConfig>({kAdaLora, TargetColumn::adalora, true}, ConfigSource(given),
                                                  model, seed, adapt_one);
   adapter.config.erase("save_as_lora");  // LoRA's, and graft's own
   adapter.auxiliary_loss = [maps, weight = read.orth_reg_weight] { return orthogonality(maps, weight); };

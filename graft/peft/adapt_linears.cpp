@@ -2,9 +2,20 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 
+#include "graft/base/log.h"
+
 namespace graft {
+
+void warn_of_conv1d(const LinearMethod& what, const Targets& targets) {
+  const auto found = std::find_if(targets.linears.begin(), targets.linears.end(),
+                                  [](const auto& target) { return target.second->weight->transposed; });
+  if (what.on_conv1d || found == targets.linears.end()) return;
+  warn("{} on {}: PEFT has no {} on GPT-2's transposed maps and will not open the file", what.method.name,
+       found->first, what.method.peft_type);
+}
 
 double kaiming_bound(int64_t fan_in) { return 1 / std::sqrt(static_cast<double>(fan_in)); }
 

@@ -10,7 +10,11 @@ namespace graft {
 struct LinearMethod {
   const TuningMethod& method;
   TargetColumn column;
+  bool on_conv1d = false;  // PEFT has it on GPT-2's maps too
 };
+
+/// Warns of files that PEFT will not open.
+void warn_of_conv1d(const LinearMethod& what, const Targets& targets);
 
 /// A whole adapter: `adapt(builder, config, path, linear)` for each targeted map, `prepare(builder, config,
 /// targets)` before the first.
@@ -24,6 +28,7 @@ Adapter adapt_linears(const LinearMethod& what, ConfigSource source, Model& mode
     throw UsageError("target_modules", "{} is an embedding, expected linear maps: {} acts on no others",
                      targets.embeddings[0].first, what.method.name);
   }
+  if (!source.from_file) warn_of_conv1d(what, targets);
   if constexpr (requires { config.fan_in_fan_out; }) builder.set_fan_in_fan_out(targets);
   prepare(builder, config, targets);
   for (const auto& [path, linear] : targets.linears) adapt(builder, config, path, *linear);

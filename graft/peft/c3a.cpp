@@ -72,6 +72,6 @@ Adapter create(const Json& given, Model& model, uint64_t seed) {
 
 }  // namespace
 
-const TuningMethod kC3a = {"c3a", "C3A", create};
+const TuningMethod kC3a = {"c3a", "C3A", create, 0.1};
 
 }  // namespace graft

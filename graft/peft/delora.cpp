@@ -79,6 +79,6 @@ Adapter create(const Json& given, Model& model, uint64_t seed) {
 
 }  // namespace
 
-const TuningMethod kDelora = {"delora", "DELORA", create};
+const TuningMethod kDelora = {"delora", "DELORA", create, 3e-3};
 
 }  // namespace graft

@@ -66,8 +66,8 @@ void adapt(AdapterBuilder& builder, const FourierFtConfig& config, const std::st
 }
 
 Adapter create(const Json& given, Model& model, uint64_t seed) {
-  return adapt_linears<FourierFtConfig>({kFourierFt, TargetColumn::fourierft}, ConfigSource(given), model,
-                                        seed, adapt);
+  return adapt_linears<FourierFtConfig>({kFourierFt, TargetColumn::fourierft, true}, ConfigSource(given),
+                                        model, seed, adapt);
 }
 
 }  // namespace

@@ -64,11 +64,12 @@ void adapt(AdapterBuilder& builder, const HiraConfig& config, const std::string&
 }
 
 Adapter create(const Json& given, Model& model, uint64_t seed) {
-  return adapt_linears<HiraConfig>({kHira, TargetColumn::lora}, ConfigSource(given), model, seed, adapt);
+  return adapt_linears<HiraConfig>({kHira, TargetColumn::lora, true}, ConfigSource(given), model, seed,
+                                   adapt);
 }
 
 }  // namespace
 
-const TuningMethod kHira = {"hira", "HIRA", create};
+const TuningMethod kHira = {"hira", "HIRA", create, 5e-3};
 
 }  // namespace graft

@@ -88,7 +88,7 @@ Adapter create(const Json& given, Model& model, uint64_t seed) {
     source.json["feedforward_modules"] =
         default_targets(TargetColumn::ia3_feedforward, model.info().model_type);
   }
-  return adapt_linears<Ia3Config>({kIa3, TargetColumn::ia3}, source, model, seed, adapt);
+  return adapt_linears<Ia3Config>({kIa3, TargetColumn::ia3, true}, source, model, seed, adapt);
 }
 
 }  // namespace

@@ -24,7 +24,7 @@ struct MissConfig : TargetedConfig {
           "true; false: random; bat: blocks that see the weight; mini: a narrow block",
           only_values({true, false, "bat", "mini"}));
     visit("bias", self.bias, "which biases of the base are trained too",
-          one_of({"none", "all", "miss_only"}));
+          one_of({"none", "all", "miss_only", "MiSS_only"}));
   }
 };
 

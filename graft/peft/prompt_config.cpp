@@ -19,7 +19,9 @@ PromptSizes PromptSizes::of(const Model& model, bool prefix) {
   const ModelInfo& info = model.info();
   // Words may be narrower than the layers (ALBERT, ELECTRA); PEFT then has no prompts in front of them.
   const int64_t width = prefix ? info.hidden_size : const_cast<Model&>(model).word_embedding().dim();
-  PromptSizes sizes{width, info.is_encoder_decoder ? 2 : 1, info.num_heads, info.num_layers};
+  // PEFT counts an encoder-decoder's encoder; a prefix lies in front of the decoder's layers.
+  const int64_t layers = prefix || info.num_encoder_layers == 0 ? info.num_layers : info.num_encoder_layers;
+  PromptSizes sizes{width, info.is_encoder_decoder ? 2 : 1, info.num_heads, layers};
   // PEFT looks for this key, not for whether fewer heads hold keys.
   if (prefix && model.config.contains("num_key_value_heads")) {
     sizes.token_dim = info.head_dim * info.num_kv_heads;

@@ -115,8 +115,8 @@ Adapter create(const Json& given, Model& model, uint64_t seed) {
   const auto prepare = [&](AdapterBuilder& builder, const RandloraConfig& config, const Targets& targets) {
     bases = shared_bases(builder, config, targets);
   };
-  return adapt_linears<RandloraConfig>({kRandlora, TargetColumn::lora}, ConfigSource(given), model, seed,
-                                       adapt, prepare);
+  return adapt_linears<RandloraConfig>({kRandlora, TargetColumn::lora, true}, ConfigSource(given), model,
+                                       seed, adapt, prepare);
 }
 
 /// -1, 0 and 1 out of uniform numbers.
@@ -147,6 +147,6 @@ RandomBases randlora_bases(int64_t seed, int64_t r, int64_t narrow, int64_t wide
   return {out.a / out.a.std(), out.b / out.b.std()};
 }
 
-const TuningMethod kRandlora = {"randlora", "RANDLORA", create};
+const TuningMethod kRandlora = {"randlora", "RANDLORA", create, 1e-4};
 
 }  // namespace graft

@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <utility>
+
 #include "graft/base/error.h"
 
 namespace graft {
@@ -28,12 +30,13 @@ struct Arrangement {
 };
 
 /// `batch.rows` are rows of the text: where they lie behind the prompts. A sequence head reads its own kind
-/// of row again.
-void move_rows(Batch& batch, const Model& model, const Layout& before, const Layout& after, int64_t length) {
+/// of row again, of embeddings, which are no padding.
+void move_rows(Batch& batch, const Model& model, const Tensor& ids, const Layout& before, const Layout& after,
+               int64_t length) {
   if (!batch.rows.defined()) return;
-  const Tensor head = model.head_rows(before);
+  const Tensor head = model.head_rows(before, ids);
   if (head.defined() && head.equal(batch.rows)) {
-    batch.rows = model.head_rows(after);
+    batch.rows = model.head_rows(after, {});
     return;
   }
   std::vector<int64_t> sequence_of(static_cast<size_t>(before.rows()));
@@ -106,12 +109,12 @@ Batch EmbeddedPrompt::before(const Model& model, Batch batch) {
   const Arrangement input(batch.layout, rows.first, length_, rows.values.size(0));
   const Tensor own = batch.embeddings.defined() ? batch.embeddings : embedded(model, batch.input_ids);
   batch.embeddings = arranged(rows.values, own, input.order);
-  batch.input_ids = Tensor();
+  const Tensor ids = std::exchange(batch.input_ids, Tensor());
   if (batch.token_type_ids.defined()) {
     const Tensor zeros = at::zeros({rows.values.size(0)}, batch.token_type_ids.options());
     batch.token_type_ids = at::cat({zeros, batch.token_type_ids}).index_select(0, input.order);
   }
-  if (!two_stacks) move_rows(batch, model, batch.layout, input.layout, length_);
+  if (!two_stacks) move_rows(batch, model, ids, batch.layout, input.layout, length_);
   batch.layout = input.layout;
   if (!two_stacks || !in_decoder()) return batch;
   const Rows decoder_rows = rows_for(batch, true);
@@ -119,7 +122,7 @@ Batch EmbeddedPrompt::before(const Model& model, Batch batch) {
   batch.decoder_embeddings =
       arranged(decoder_rows.values, embedded(model, batch.decoder_input_ids), decoder.order);
   batch.decoder_input_ids = Tensor();
-  move_rows(batch, model, batch.decoder_layout, decoder.layout, length_);
+  move_rows(batch, model, {}, batch.decoder_layout, decoder.layout, length_);
   batch.decoder_layout = decoder.layout;
   return batch;
 }

@@ -91,12 +91,12 @@ Adapter create(const Json& given, Model& model, uint64_t seed) {
     builder.hook(path, std::shared_ptr<LinearHook>(
                            std::make_shared<VbloraLinear>(bank, a, b, config.topk, config.vblora_dropout)));
   };
-  return adapt_linears<VbloraConfig>({kVblora, TargetColumn::vblora}, ConfigSource(given), model, seed, adapt,
-                                     prepare);
+  return adapt_linears<VbloraConfig>({kVblora, TargetColumn::vblora, true}, ConfigSource(given), model, seed,
+                                     adapt, prepare);
 }
 
 }  // namespace
 
-const TuningMethod kVblora = {"vblora", "VBLORA", create};
+const TuningMethod kVblora = {"vblora", "VBLORA", create, 2e-3};
 
 }  // namespace graft

@@ -66,7 +66,7 @@ class RandomTask : public Task {
     TaskBatch out = pack(features, indices);
     out.tokens = out.batch.layout.rows();
     if (classifies()) {
-      out.batch.rows = model.head_rows(out.batch.layout);
+      out.batch.rows = model.head_rows(out.batch.layout, out.batch.input_ids);
       out.labels = at::arange(out.batch.layout.sequences(), at::kLong).remainder(2);
       out.label_units = out.batch.layout.sequences();
       return out;

@@ -59,7 +59,7 @@ ForwardResult forward(Model& model, const Adapter* adapter, const PaddedInputs& 
   const PaddedRows& rows = decoder ? *inputs.decoder_rows : inputs.rows;
   Trace trace;
   if (options.hidden_states) batch.trace = &trace;
-  const Tensor head_rows = model.head_rows(layout);
+  const Tensor head_rows = model.head_rows(layout, batch.input_ids);
   batch.rows = head_rows;
   ForwardResult result;
   const Tensor hidden = model.run(batch);

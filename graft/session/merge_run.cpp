@@ -32,7 +32,7 @@ Batch probe(const Model& model) {
   Batch batch;
   batch.input_ids = at::tensor(ids, at::kLong);
   batch.layout = Layout::of(lengths);
-  batch.rows = model.head_rows(batch.layout);
+  batch.rows = model.head_rows(batch.layout, batch.input_ids);
   return batch;
 }
 

@@ -107,7 +107,7 @@ class SequenceTask : public Task {
   TaskBatch collate(const std::vector<Features>& features, const std::vector<int64_t>& indices,
                     const Model& model, int64_t) const override {
     TaskBatch out = pack(features, indices);
-    out.batch.rows = model.head_rows(out.batch.layout);
+    out.batch.rows = model.head_rows(out.batch.layout, out.batch.input_ids);
     std::vector<float> scores;
     std::vector<int64_t> classes;
     for (const int64_t index : indices) {

@@ -72,7 +72,7 @@ TEST_P(Golden, LogitsAndHiddenStatesAndPooler) {
   const bool two_stacks = batch.decoder_layout.sequences() > 0;
   const Layout& layout = two_stacks ? batch.decoder_layout : batch.layout;
   batch.trace = &trace;
-  batch.rows = model->head_rows(layout);
+  batch.rows = model->head_rows(layout, batch.input_ids);
   const Tensor logits = logits_of(*model, model->run(batch), batch);
   if (batch.rows.defined()) {
     EXPECT_LT(share_of_tolerance(logits, golden.expected.at("logits"), 1e-5, 1e-5), 1.0);
@@ -109,7 +109,7 @@ TEST_P(Golden, LossAndEveryGradient) {
   }
   Batch batch = golden.batch();
   const Layout& layout = batch.decoder_layout.sequences() > 0 ? batch.decoder_layout : batch.layout;
-  batch.rows = model->head_rows(layout);
+  batch.rows = model->head_rows(layout, batch.input_ids);
   const Tensor loss = loss_of(golden, model->logits(model->run(batch), batch), layout);
   EXPECT_LT(share_of_tolerance(loss, golden.expected.at("loss"), 3e-6, 3e-6), 1.0);
   loss.backward();

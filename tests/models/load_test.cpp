@@ -71,6 +71,44 @@ TEST(Load, WrongSettings) {
   refused(kBertMlm, "is_decoder", true, "is_decoder = true");
 }
 
+/// As transformers has it: a text may end in the padding's token, as where that is the end of a text.
+TEST(Load, ADecodersClassReadsTheLastTokenThatIsNoPadding) {
+  LoadOptions options;
+  options.head = HeadKind::sequence_classification;
+  Checkpoint checkpoint = checkpoint_of(kLlama);
+  const Layout layout = Layout::of({3, 2});
+  const Tensor ids = at::tensor({5, 7, 1, 6, 8}, at::kLong);
+  EXPECT_TRUE(load_model(checkpoint, options)->head_rows(layout, ids).equal(at::tensor({1, 4}, at::kLong)));
+  EXPECT_TRUE(load_model(checkpoint, options)->head_rows(layout, {}).equal(layout.last_rows()));
+  checkpoint.config.erase("pad_token_id");
+  EXPECT_TRUE(load_model(checkpoint, options)->head_rows(layout, ids).equal(layout.last_rows()));
+}
+
+/// transformers' LLaMA turns whole heads, whatever the key says, unless positions are scaled.
+TEST(Load, PartsOfHeadsTurnOnlyWhereTheFamilyHasThem) {
+  const at::NoGradGuard no_grad;
+  const auto answer = [](const Json& rope) {
+    Checkpoint checkpoint = checkpoint_of(kLlama);
+    checkpoint.config["rope_parameters"] = rope;
+    const auto model = load_model(checkpoint, {});
+    return model->run(batch_of(*model, {some_text(1, 5)}));
+  };
+  const Json plain{{"rope_type", "default"}}, linear{{"rope_type", "linear"}, {"factor", 2.0}};
+  const auto in_part = [](Json rope) {
+    rope["partial_rotary_factor"] = 0.5;
+    return rope;
+  };
+  EXPECT_TRUE(answer(in_part(plain)).equal(answer(plain)));
+  EXPECT_FALSE(answer(in_part(linear)).equal(answer(linear)));
+}
+
+TEST(Load, KeysOfPublishedCheckpointsThatChangeNothing) {
+  Checkpoint checkpoint = checkpoint_of(kLlama);
+  checkpoint.config["unsloth_fixed"] = true;
+  checkpoint.config["unsloth_version"] = "2026.1";
+  EXPECT_NO_THROW(load_model(checkpoint, {}));
+}
+
 TEST(Load, AHeadThatTheFamilyDoesNotHave) {
   LoadOptions options;
   options.head = HeadKind::masked_lm;

@@ -32,6 +32,8 @@ TEST(Layout, OffsetsPositionsAndEnds) {
   EXPECT_EQ(layout.rows(), 5);
   EXPECT_TRUE(at::equal(Layout::of({2, 3}).first_rows(), at::tensor({0, 2}, at::kLong)));
   EXPECT_TRUE(at::equal(Layout::of({2, 3}).last_rows(), at::tensor({1, 4}, at::kLong)));
+  const Tensor ids = at::tensor({5, 1, 7, 6, 1, 1, 1}, at::kLong);
+  EXPECT_TRUE(at::equal(Layout::of({3, 2, 2}).last_rows_without(ids, 1), at::tensor({2, 3, 5}, at::kLong)));
   EXPECT_NO_THROW(layout.check_positions(7));
   EXPECT_THROW(layout.check_positions(6), DataError);
   EXPECT_THROW(Layout::of({1}, {1, 2}), InternalError);

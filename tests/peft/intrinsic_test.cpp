@@ -27,7 +27,7 @@ Tensor logits_of(Model& model, const Adapter* adapter = nullptr) {
       test::batch_of(model, {test::some_text(1, 5), test::some_text(2, 7), test::some_text(3, 4)});
   if (adapter) refresh_stand_ins(*adapter, model);
   Batch read = batch;
-  read.rows = model.head_rows(batch.layout);
+  read.rows = model.head_rows(batch.layout, batch.input_ids);
   return model.logits(model.run(read), read);
 }
 

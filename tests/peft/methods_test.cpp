@@ -264,7 +264,7 @@ void move_tensors(const Adapter& adapter, double noise) {
 Tensor answer(Model& model, const Adapter* adapter, const Batch& batch) {
   Batch prepared = batch;
   const Layout& layout = result_layout(model, batch);
-  prepared.rows = model.head_rows(layout);
+  prepared.rows = model.head_rows(layout, batch.input_ids);
   if (!prepared.rows.defined()) prepared.rows = at::arange(layout.rows());  // the text's, no virtual ones
   if (adapter) refresh_stand_ins(*adapter, model);
   if (adapter && adapter->input) prepared = adapter->input->before(model, prepared);

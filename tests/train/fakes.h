@@ -34,7 +34,7 @@ class FakeModel : public Model {
     return hidden;
   }
   Tensor logits(const Tensor& hidden, const Batch&) override { return at::matmul(hidden, down->value().t()); }
-  Tensor head_rows(const Layout& layout) const override { return layout.first_rows(); }
+  Tensor head_rows(const Layout& layout, const Tensor&) const override { return layout.first_rows(); }
   const ModelInfo& info() const override { return info_; }
   std::vector<Role> roles() const override { return {}; }
   Embedding& word_embedding() override { throw std::logic_error("no embedding"); }
