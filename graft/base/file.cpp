@@ -114,12 +114,8 @@ AtomicFile::~AtomicFile() {
 
 void AtomicFile::write(std::string_view bytes) { write(bytes.data(), bytes.size()); }
 
-/// Writings from here on are sent on to the disk at once: the sync at the end would wait for all of them.
-constexpr size_t kLargeWriting = size_t{1} << 20;
-
 void AtomicFile::write(const void* data, size_t bytes) {
   const char* from = static_cast<const char*>(data);
-  const bool large = bytes >= kLargeWriting;
   while (bytes > 0) {
     const ssize_t done = ::write(file_, from, bytes);
     if (done < 0 && errno == EINTR) continue;
@@ -127,8 +123,23 @@ void AtomicFile::write(const void* data, size_t bytes) {
     from += done;
     bytes -= static_cast<size_t>(done);
   }
+}
+
+void AtomicFile::write_at(size_t offset, const void* data, size_t bytes) {
+  const char* from = static_cast<const char*>(data);
+  while (bytes > 0) {
+    const ssize_t done = ::pwrite(file_, from, bytes, static_cast<off_t>(offset));
+    if (done < 0 && errno == EINTR) continue;
+    if (done < 0) fail(path_, "cannot be written", errno);
+    from += done;
+    offset += static_cast<size_t>(done);
+    bytes -= static_cast<size_t>(done);
+  }
+}
+
+void AtomicFile::send_on() {
   // A hint: what comes of it is seen at the sync.
-  if (large && !temporary_.empty()) ::sync_file_range(file_, 0, 0, SYNC_FILE_RANGE_WRITE);
+  if (has_places()) ::sync_file_range(file_, 0, 0, SYNC_FILE_RANGE_WRITE);
 }
 
 void AtomicFile::commit() {

@@ -24,6 +24,12 @@ class AtomicFile {
   AtomicFile& operator=(const AtomicFile&) = delete;
   void write(std::string_view bytes);
   void write(const void* data, size_t bytes);
+  /// Not for devices and pipes; by several threads, each at places of its own.
+  void write_at(size_t offset, const void* data, size_t bytes);
+  /// False for devices and pipes, which are written from front to back.
+  bool has_places() const { return !temporary_.empty(); }
+  /// What was written goes on to the disk at once: the commit would wait for all of it.
+  void send_on();
   void commit();
 
  private:

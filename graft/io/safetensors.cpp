@@ -1,6 +1,7 @@
 #include "graft/io/safetensors.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <bit>
@@ -209,6 +210,44 @@ std::string header_of(const std::vector<const TensorSpecs::value_type*>& order, 
   return text;
 }
 
+[[noreturn]] void fail_promise(const std::filesystem::path& path, const std::string& name) {
+  throw InternalError(path.string(), "{} is not of the type and shape that its header says", name);
+}
+
+/// Bytes that a thread makes before it writes them: they are still in its cache.
+constexpr size_t kPartBytes = size_t{1} << 18;
+
+struct Place {
+  const std::filesystem::path& path;
+  const std::string& name;
+  const TensorSpec& spec;
+  size_t offset;
+};
+
+void write_rows(AtomicFile& file, const Place& place, const StreamedTensor::Rows& make) {
+  const int64_t rows = place.spec.shape.at(0);
+  const size_t row_bytes = place.spec.bytes() / static_cast<size_t>(std::max<int64_t>(1, rows));
+  const int64_t part =
+      std::max<int64_t>(1, static_cast<int64_t>(kPartBytes / std::max<size_t>(1, row_bytes)));
+  at::parallel_for(0, (rows + part - 1) / part, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t first = begin * part; first < std::min(end * part, rows); first += part) {
+      const int64_t count = std::min(part, rows - first);
+      const Tensor made = make(first, count).contiguous();
+      if (made.scalar_type() != place.spec.dtype || made.nbytes() != static_cast<size_t>(count) * row_bytes)
+        fail_promise(place.path, place.name);
+      file.write_at(place.offset + static_cast<size_t>(first) * row_bytes, made.const_data_ptr(),
+                    made.nbytes());
+    }
+  });
+  file.send_on();
+}
+
+void write_whole(AtomicFile& file, const Place& place, const Tensor& whole) {
+  if (!file.has_places()) return file.write(whole.const_data_ptr(), whole.nbytes());
+  file.write_at(place.offset, whole.const_data_ptr(), whole.nbytes());
+  file.send_on();
+}
+
 }  // namespace
 
 Safetensors Safetensors::open(const std::filesystem::path& path) {
@@ -282,15 +321,23 @@ void stream_safetensors(const std::filesystem::path& path, const TensorSpecs& sp
   const uint64_t length = header.size();
   file.write(&length, 8);
   file.write(header);
+  size_t offset = 8 + header.size();
   // One tensor is written while the next is made.
   std::future<void> writing;
   for (const auto* item : order) {
-    const Tensor whole = source(item->first).detach().cpu().contiguous();
-    if (whole.scalar_type() != item->second.dtype || whole.sizes().vec() != item->second.shape)
-      throw InternalError(path.string(), "{} is not of the type and shape that its header says", item->first);
+    const StreamedTensor made = source(item->first);
+    const Place place{path, item->first, item->second, offset};
     if (writing.valid()) writing.get();
-    writing = std::async(std::launch::async,
-                         [&file, whole] { file.write(whole.const_data_ptr(), whole.nbytes()); });
+    offset += place.spec.bytes();
+    if (made.rows && file.has_places()) {
+      write_rows(file, place, made.rows);
+      continue;
+    }
+    const Tensor given = made.rows ? made.rows(0, place.spec.shape.at(0)) : made.whole;
+    const Tensor whole = given.detach().cpu().contiguous();
+    if (whole.scalar_type() != place.spec.dtype || whole.sizes().vec() != place.spec.shape)
+      fail_promise(path, place.name);
+    writing = std::async(std::launch::async, [&file, place, whole] { write_whole(file, place, whole); });
   }
   if (writing.valid()) writing.get();
   file.commit();

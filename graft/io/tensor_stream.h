@@ -18,8 +18,17 @@ struct TensorSpec {
 };
 using TensorSpecs = std::map<std::string, TensorSpec>;
 TensorSpecs specs_of(const TensorMap& tensors);
+/// A tensor on its way into a file: whole, or some of its rows at a time, made by several threads just before
+/// they are written.
+struct StreamedTensor {
+  using Rows = std::function<Tensor(int64_t first, int64_t count)>;
+  StreamedTensor(Tensor tensor) : whole(std::move(tensor)) {}
+  explicit StreamedTensor(Rows make) : rows(std::move(make)) {}
+  Tensor whole;
+  Rows rows;
+};
 /// Called once for each name, in the file's order; gives a tensor of the promised type and shape.
-using TensorSource = std::function<Tensor(const std::string& name)>;
+using TensorSource = std::function<StreamedTensor(const std::string& name)>;
 
 /// write_safetensors and write_checkpoint, by way of a source. Errors: InternalError where a tensor is not
 /// what was promised.

@@ -46,6 +46,12 @@ struct Factors {
   Tensor a, b, probes;
 };
 
+/// Rows in whole lanes, float32.
+Tensor whole_lanes(const Tensor& x) {
+  const bool whole = x.scalar_type() == at::kFloat && x.is_contiguous() && lanes(x.size(1)) == x.size(1);
+  return whole ? x : padded_lanes(x);
+}
+
 void merge_rows(const Tensor& weight, const Factors& factors, const Merged& merged) {
   const Tensor rows = weight.contiguous();
   by_type(rows, [&]<class T>(T) {
@@ -94,7 +100,7 @@ MergedWeight low_rank_merge(const Tensor& weight, const Tensor& a, const Tensor&
   const at::NoGradGuard no_grad;
   const bool fast = has_fast_form(weight, a, b, type);
   const Merged merged = room(weight, a, type);
-  const Factors factors = fast ? Factors{padded_lanes(a), b.contiguous(), padded_lanes(probes)}
+  const Factors factors = fast ? Factors{whole_lanes(a), b.contiguous(), whole_lanes(probes)}
                                : widened(a, b, probes, merged.seen.scalar_type());
   const int64_t rows = std::max<int64_t>(1, kPartValues / std::max<int64_t>(1, weight.size(1)));
   at::parallel_for(0, weight.size(0), rows, [&](int64_t begin, int64_t end) {

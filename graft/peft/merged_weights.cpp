@@ -101,7 +101,9 @@ MergedWeights::MergedWeights(std::vector<WeightedAdapter> adapters, Model& model
 
 Tensor MergedWeights::value(const std::string& path) {
   const std::string module = module_of(path);
-  if (module != module_) make(module);
+  // A low-rank update leaves the bias as it is.
+  const bool kept = path.ends_with(".bias") && low_rank_at(module).has_value();
+  if (module != module_ && !kept) make(module);
   const auto held = held_.find(path);
   return held != held_.end() ? held->second : typed(widened(parameters_.at(path)->base));
 }
@@ -114,7 +116,12 @@ void MergedWeights::make(const std::string& module) {
   const at::NoGradGuard no_grad;
   held_.clear();
   module_ = module;
-  if (const auto factors = low_rank_at(module)) return make_low_rank(module, *factors);
+  if (const auto factors = low_rank_at(module)) {
+    const auto& linear = dynamic_cast<const Linear&>(*model_.find(module));
+    probe(linear.in());
+    held_[module + ".weight"] = merged_rows(module, linear.weight->base, *factors);
+    return;
+  }
   for (const char* name : {".weight", ".bias"}) {
     const std::string path = module + name;
     if (paths_.contains(path)) held_[path] = widened(parameters_.at(path)->base);
@@ -140,15 +147,28 @@ std::optional<MergedWeights::Factors> MergedWeights::low_rank_at(const std::stri
   return Factors{at::cat(a, 0), at::cat(b, 1)};
 }
 
-void MergedWeights::make_low_rank(const std::string& module, const Factors& factors) {
-  const auto& linear = dynamic_cast<const Linear&>(*model_.find(module));
-  const Tensor& base = linear.weight->base;
+Tensor MergedWeights::merged_rows(const std::string& module, const Tensor& base, const Factors& factors) {
   const auto type = type_ == at::ScalarType::Undefined ? widened(base.narrow(0, 0, 0)).scalar_type() : type_;
-  const ops::MergedWeight merged = ops::low_rank_merge(base, factors.a, factors.b, probe(linear.in()), type);
+  const ops::MergedWeight merged =
+      ops::low_rank_merge(base, factors.a, factors.b, probes_.at(base.size(1)), type);
   if (!std::isfinite(merged.difference)) fail_not_finite(module);
+  const std::lock_guard lock(noting_);
   largest_difference_ = std::max(largest_difference_, merged.difference);
-  held_[module + ".weight"] = merged.weight;
-  if (linear.bias) held_[module + ".bias"] = typed(widened(linear.bias->base));
+  return merged.weight;
+}
+
+std::optional<MergedWeights::Rows> MergedWeights::rows(const std::string& path) {
+  const std::string module = module_of(path);
+  if (!path.ends_with(".weight")) return {};
+  const auto factors = low_rank_at(module);
+  if (!factors) return {};
+  const auto& linear = dynamic_cast<const Linear&>(*model_.find(module));
+  probe(linear.in());
+  return [this, module, factors = *factors, base = linear.weight->base](int64_t first, int64_t count) {
+    const at::NoGradGuard no_grad;
+    const Factors part{factors.a, factors.b.narrow(0, first, count)};
+    return merged_rows(module, base.narrow(0, first, count), part);
+  };
 }
 
 void MergedWeights::apply(size_t index, const std::string& module) {

@@ -1,7 +1,9 @@
 // What base tensors become when adapters are merged into them, made one at a time.
 #pragma once
+#include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <set>
 #include <string>
@@ -31,6 +33,10 @@ class MergedWeights {
   /// Of the parameter's shape; the base itself where nothing changes. Errors: DataError for values that are
   /// not finite, UsageError where this module has no merged form.
   Tensor value(const std::string& path);
+  /// Rows [first, first + count) of a linear's weight, for several threads, where all adapters add low-rank
+  /// updates to it; nothing elsewhere. It holds the base itself. Errors of a call: as value.
+  using Rows = std::function<Tensor(int64_t first, int64_t count)>;
+  std::optional<Rows> rows(const std::string& path);
   /// By how much the merged form of the linears made so far leaves the attached one: the largest difference
   /// of an output, drawn inputs from N(0, 1).
   double largest_difference() const { return largest_difference_; }
@@ -50,7 +56,7 @@ class MergedWeights {
     Tensor a, b;
   };
   std::optional<Factors> low_rank_at(const std::string& module) const;
-  void make_low_rank(const std::string& module, const Factors& factors);
+  Tensor merged_rows(const std::string& module, const Tensor& base, const Factors& factors);
   const Tensor& probe(int64_t width);
   bool parted(const std::vector<std::string>& ends);
 
@@ -64,6 +70,7 @@ class MergedWeights {
   std::string module_;                // whose values are held
   TensorMap held_;                    // by path
   double largest_difference_ = 0;
+  std::mutex noting_;  // the largest difference
 };
 
 /// Into the base tensors, for good; a tied head whose embedding alone changed is untied (config too).

@@ -143,9 +143,15 @@ class MergeRun {
       if (parameters.at(path)->transposed) std::reverse(shape.begin(), shape.end());
       specs[key] = {dtype_, shape};
     }
-    const auto source = [&](const std::string& key) {
+    const auto source = [&](const std::string& key) -> StreamedTensor {
       const std::string& path = keys.at(key);
       Parameter& parameter = *parameters.at(path);
+      if (!parameter.transposed && merged.paths().contains(path)) {
+        if (const auto rows = merged.rows(path)) {
+          parameter.base = Tensor();
+          return StreamedTensor(*rows);
+        }
+      }
       const Tensor value = merged.paths().contains(path) ? merged.value(path) : parameter.base;
       // A file whose tensors are all written is unmapped.
       parameter.base = Tensor();

@@ -1,4 +1,5 @@
 #include "graft/io/safetensors.h"
+#include "graft/io/tensor_stream.h"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
@@ -54,6 +55,25 @@ TEST(Safetensors, EveryTypeComesBackBitForBit) {
     EXPECT_TRUE(at::equal(back.at(name), tensor)) << name;
   }
   EXPECT_EQ(Safetensors::open(folder / "f").metadata(), Json({{"format", "pt"}}));
+}
+
+TEST(Safetensors, RowsMadeOnTheWayGiveTheSameFile) {
+  const TemporaryFolder folder;
+  const TensorMap tensors{{"large", at::arange(700'000, at::kFloat).view({1000, 700})},
+                          {"none", at::empty({0, 4})},
+                          {"whole", at::ones({3, 2})}};
+  write_safetensors(folder / "expected", tensors);
+  const auto rows_of = [](const Tensor& tensor) {
+    return StreamedTensor([tensor](int64_t first, int64_t count) { return tensor.narrow(0, first, count); });
+  };
+  const auto source = [&](const std::string& name) -> StreamedTensor {
+    return name == "whole" ? StreamedTensor(tensors.at(name)) : rows_of(tensors.at(name));
+  };
+  stream_safetensors(folder / "streamed", specs_of(tensors), source);
+  EXPECT_EQ(read_file(folder / "streamed"), read_file(folder / "expected"));
+  const auto wrong = [&](const std::string&) { return rows_of(at::ones({1000, 3})); };
+  EXPECT_THROW(stream_safetensors(folder / "wrong", specs_of(tensors), wrong), InternalError);
+  EXPECT_FALSE(std::filesystem::exists(folder / "wrong"));
 }
 
 TEST(Safetensors, WritesTheSameBytesInPeftsOrder) {
