@@ -1,6 +1,7 @@
 // graft bench: the machine's limits, and how near training and generation come to them.
 #include "cli/command.h"
 #include "graft/session/bench_run.h"
+#include "graft/train/train_config.h"
 
 namespace graft::cli {
 
@@ -13,7 +14,8 @@ Run define_bench(CLI::App& app, const Globals& globals) {
                      "; generate: all large ones; none: the limits alone");
   app.add_option("--dtype", options->dtype, "type of the frozen base: float32, bfloat16 or int8");
   app.add_option("--steps", options->steps, "measured steps a work")->check(CLI::Range(1, 1000));
-  app.add_option("--threads", options->threads, "threads; 0: one a core")->check(CLI::Range(0, 1024));
+  app.add_option("--threads", options->threads, "threads; 0: one a core")
+      ->check(CLI::Range(int64_t{0}, kMostThreads));
   return [options, &globals] {
     const RunReport report = bench_run(*options);
     print_result(globals, report.document, report.text);

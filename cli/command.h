@@ -26,6 +26,8 @@ Json recipe_document(const std::vector<std::string>& arguments);
 
 /// Prints the document with --json, else the text; to standard output.
 void print_result(const Globals& globals, const Json& document, const std::string& text);
+/// Errors: DataError where something printed to standard output did not arrive.
+void flush_result();
 
 /// C++ source of all help pages: the program's, the commands' and the recipe's keys.
 std::string help_pages_source(const CLI::App& app, const std::vector<CLI::App*>& commands);

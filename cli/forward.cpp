@@ -8,6 +8,7 @@
 #include "graft/io/safetensors.h"
 #include "graft/session/forward.h"
 #include "graft/session/session.h"
+#include "graft/train/train_config.h"
 
 namespace graft::cli {
 namespace {
@@ -70,7 +71,9 @@ Run define_forward(CLI::App& app, const Globals& globals) {
   app.add_option("--dtype", options->dtype,
                  "float32, bfloat16, or int8: frozen linear maps multiply in 8 bits, the rest is bfloat16")
       ->capture_default_str();
-  app.add_option("--threads", options->threads, "threads; 0: one a core")->capture_default_str();
+  app.add_option("--threads", options->threads, "threads; 0: one a core")
+      ->check(CLI::Range(int64_t{0}, kMostThreads))
+      ->capture_default_str();
   return [options, &globals] { return run(*options, globals); };
 }
 

@@ -14,6 +14,7 @@
 #include "graft/base/log.h"
 #include "graft/generate/generator.h"
 #include "graft/session/session.h"
+#include "graft/train/train_config.h"
 
 namespace graft::cli {
 namespace {
@@ -112,7 +113,8 @@ Prompt json_prompt(const Session& session, const GenerateOptions& options, const
 /// One prompt a line; with the ending .jsonl an object a line.
 std::vector<Prompt> file_prompts(const Session& session, const GenerateOptions& options) {
   const std::filesystem::path path = options.prompts_file;
-  const std::string text = read_file(path);
+  std::string text = read_file(path);
+  if (text.starts_with("\xef\xbb\xbf")) text.erase(0, 3);
   std::vector<Prompt> out;
   size_t number = 0;
   for (size_t begin = 0; begin < text.size();) {
@@ -159,7 +161,7 @@ std::vector<Generated> answer(const Session& session, const GenerateConfig& conf
 
 void print_piece(std::string_view text) {
   fmt::print("{}", text);
-  std::fflush(stdout);
+  flush_result();
 }
 
 /// Question and answer in turns on a terminal, until the end of input.
@@ -224,6 +226,7 @@ int run(const GenerateOptions& options, const Globals& globals) {
   } else {
     for (size_t i = 0; i < prompts.size(); ++i) fmt::print("> {}\n{}\n\n", prompts[i].shown, answers[i].text);
   }
+  flush_result();
   return 0;
 }
 
@@ -244,16 +247,20 @@ Run define_generate(CLI::App& app, const Globals& globals) {
                "prompts are messages, put into the model's chat template; without a prompt: a conversation");
   app.add_option("--system", options->system, "system message in front of a chat");
   app.add_option("--max-new-tokens", options->generate.max_new_tokens, "an answer's longest")
+      ->check(CLI::Range(0, 1 << 30))
       ->capture_default_str();
   OptionVisitor visitor(app, *options);
   SamplingConfig::fields(options->generate.sampling, visitor);
   app.add_option("--stop", options->generate.stop, "text that ends an answer; may be given several times");
   app.add_option("--batch-size", options->generate.batch_size, "prompts worked on together")
+      ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
   app.add_option("--dtype", options->dtype,
                  "float32, bfloat16, or int8: frozen linear maps multiply in 8 bits, the rest is bfloat16")
       ->capture_default_str();
-  app.add_option("--threads", options->threads, "threads; 0: one a core")->capture_default_str();
+  app.add_option("--threads", options->threads, "threads; 0: one a core")
+      ->check(CLI::Range(int64_t{0}, kMostThreads))
+      ->capture_default_str();
   app.add_flag("--stream,!--no-stream", options->stream, "hand out text as it comes");
   for (const char* several : {"--adapter", "--prompt", "--stop"}) {
     app.get_option(several)->allow_extra_args(false)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);

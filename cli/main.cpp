@@ -11,6 +11,7 @@
 #include "cli/command.h"
 #include "graft/base/error.h"
 #include "graft/base/log.h"
+#include "graft/session/recipe.h"
 
 namespace graft::cli {
 namespace {
@@ -92,7 +93,11 @@ int run(int argc, char** argv) {
 
 void print_result(const Globals& globals, const Json& document, const std::string& text) {
   fmt::print("{}\n", globals.json ? document.dump(2, ' ', false, Json::error_handler_t::replace) : text);
-  if (std::fflush(stdout) != 0)
+  flush_result();
+}
+
+void flush_result() {
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)
     throw DataError("standard output", "cannot be written: {}", std::strerror(errno));
 }
 
@@ -103,6 +108,7 @@ Json recipe_document(const std::vector<std::string>& arguments) {
   if (recipe != arguments.end()) document = read_yaml(*recipe);
   for (auto argument = arguments.begin(); argument != arguments.end(); ++argument) {
     if (is_override(*argument)) {
+      expand_names(document);
       apply_override(document, *argument);
     } else if (argument != recipe) {
       throw UsageError("usage", "unexpected argument: {}, expected key=value", *argument);
@@ -123,6 +129,8 @@ int main(int argc, char** argv) {
   } catch (const std::bad_alloc&) {
     return graft::cli::fail("[memory] not enough memory for this", 1);
   } catch (const std::exception& error) {
-    return graft::cli::fail(fmt::format("[internal] {}", error.what()).c_str(), 1);
+    // libtorch's texts go on with where it was thrown.
+    const std::string text = error.what();
+    return graft::cli::fail(fmt::format("[internal] {}", text.substr(0, text.find('\n'))).c_str(), 1);
   }
 }

@@ -153,7 +153,7 @@ int filter_lines(const Folder& folder) {
       exit_code = 1;
     }
     fmt::print("{}\n", out.dump(-1, ' ', false, Json::error_handler_t::replace));
-    std::fflush(stdout);
+    flush_result();
   }
   return exit_code;
 }

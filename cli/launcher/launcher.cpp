@@ -27,8 +27,7 @@ using Arguments = std::vector<std::string>;
 bool asks_for_help(const std::string& argument) { return argument == "--help" || argument == "-h"; }
 
 int print(const std::string& text) {
-  fmt::print("{}", text);
-  if (std::fflush(stdout) != 0)
+  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
     throw DataError("standard output", "cannot be written: {}", std::strerror(errno));
   return 0;
 }

@@ -36,7 +36,8 @@ const std::string& architecture_of(const Family& family, HeadKind head) {
   std::vector<std::string> known;
   for (const auto& [architecture, kind] : family.architectures) {
     if (kind == head) return architecture;
-    known.push_back(head_name(kind));
+    const std::string name = head_name(kind);
+    if (std::find(known.begin(), known.end(), name) == known.end()) known.push_back(name);
   }
   throw UsageError("head", "{} has no head {}, expected one of {}", family.model_type, head_name(head),
                    fmt::join(known, ", "));

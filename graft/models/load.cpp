@@ -162,12 +162,22 @@ class Loader {
     for (const Slot& slot : slots_) fill(slot);
     problems_.raise(where_);
     if (!fresh_.empty()) {
-      warn("{}: new tensors with random values (seed {}): {}", where_, options_.seed,
-           fmt::join(fresh_, ", "));
+      warn("{}: new tensors with random values: {}", where_, fmt::join(fresh_, ", "));
     }
   }
 
  private:
+  /// What an adapter's file does not hold (a pooler) is the same in every run, whatever its seed: whoever
+  /// opens the file draws it again.
+  LoadOptions drawing(const std::string& path) const {
+    LoadOptions out = options_;
+    const std::vector<std::string> saved = model_.head_modules();
+    const bool held = std::any_of(saved.begin(), saved.end(),
+                                  [&](const std::string& name) { return path.starts_with(name + "."); });
+    if (!held) out.seed = 0;
+    return out;
+  }
+
   void fill(const Slot& slot) {
     const bool of_head = starts_with_one(slot.paths[0], family_.heads);
     Tensor found;
@@ -186,7 +196,7 @@ class Loader {
       const bool kept = known && kept_.contains(slot.parameter.get());
       slot.parameter->base = ready(found, *slot.parameter, kept ? found.scalar_type() : options_.dtype);
     } else if (of_head && (!found.defined() || options_.num_labels || options_.head)) {
-      draw(model_, slot.paths[0], *slot.parameter, options_);
+      draw(model_, slot.paths[0], *slot.parameter, drawing(slot.paths[0]));
       fresh_.push_back(slot.paths[0]);
     } else if (!found.defined()) {
       problems_.missing.push_back(slot.paths[0]);

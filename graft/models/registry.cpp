@@ -32,8 +32,9 @@ const Family& family(const std::string& model_type) {
     if (known.model_type == model_type) return known;
     names.emplace_back(known.model_type);
   }
-  throw DataError("config.json", "model_type '{}' is not implemented{}", model_type,
-                  did_you_mean(model_type, names));
+  std::string hint = did_you_mean(model_type, names);
+  if (hint.empty()) hint = fmt::format("; there are {}", fmt::join(names, ", "));
+  throw DataError("config.json", "model_type '{}' is not implemented{}", model_type, hint);
 }
 
 }  // namespace graft

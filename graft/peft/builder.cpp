@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "graft/base/error.h"
+#include "graft/base/log.h"
 #include "graft/base/random.h"
 #include "graft/peft/saved_module.h"
 
@@ -158,6 +159,12 @@ void AdapterBuilder::train_biases(const std::string& bias, const Targets& target
     stand_in(path, key);
     seen[parameter.get()] = key;
   }
+}
+
+void AdapterBuilder::warn_of_unmatched(const char* key, const Json& names) const {
+  if (from_file_) return;
+  for (const std::string& name : unmatched_names(model_, names))
+    warn("{}: {} fits no module of this model", key, name);
 }
 
 void AdapterBuilder::set_fan_in_fan_out(const Targets& targets) {

@@ -60,6 +60,10 @@ class AdapterBuilder {
     if (config.target_modules.is_null())
       config.target_modules = default_targets(column, model_.info().model_type);
     const Targets targets = find_targets(model_, rules_of(config));
+    warn_of_unmatched("target_modules", config.target_modules);
+    warn_of_unmatched("modules_to_save", config.modules_to_save);
+    if constexpr (requires { config.exclude_modules; })
+      warn_of_unmatched("exclude_modules", config.exclude_modules);
     const bool all = is_all_linear(config.target_modules);
     this->config()["target_modules"] = all ? resolved_targets(model_, targets) : config.target_modules;
     return targets;
@@ -73,6 +77,8 @@ class AdapterBuilder {
 
  private:
   void save_module(const std::string& path);
+  /// Names in a recipe that fit nothing are misspelt.
+  void warn_of_unmatched(const char* key, const Json& names) const;
 
   Model& model_;
   uint64_t seed_;

@@ -46,6 +46,8 @@ const std::vector<std::string>& combine_rules() {
 }
 
 LowRankUpdate nearest(const Tensor& delta, int64_t r) {
+  if (!delta.isfinite().all().item<bool>())
+    throw DataError("combine", "an update that is not finite, expected sound adapters and models");
   const int64_t rank = std::min({r, delta.size(0), delta.size(1)});
   const auto [u, s, vt] = at::linalg_svd(delta, false);
   return {vt.narrow(0, 0, rank).contiguous(), (u.narrow(1, 0, rank) * s.narrow(0, 0, rank)).contiguous()};

@@ -22,6 +22,15 @@ std::optional<int64_t> iterations_of(const Json& init) {
   return std::stoll(digits);
 }
 
+/// Errors: DataError for a weight that has no directions to start from.
+Tensor finite_weight(const LoraSpot& spot) {
+  Tensor weight = widened(spot.linear.weight->base);
+  if (!weight.isfinite().all().item<bool>())
+    throw DataError("init_lora_weights", "{}.weight has values that are not finite, expected a sound model",
+                    spot.path);
+  return weight;
+}
+
 Tensor random_matrix(RandomStream& stream, int64_t rows, int64_t columns, at::ScalarType type) {
   Tensor values = at::empty({rows, columns}, at::kDouble);
   double* out = values.data_ptr<double>();
@@ -31,7 +40,7 @@ Tensor random_matrix(RandomStream& stream, int64_t rows, int64_t columns, at::Sc
 
 /// U √(S / s) and √(S / s) Vᵀ: their product times s is the strongest part of the weight.
 void start_pissa(const LoraSpot& spot, const Json& init, LoraTensors& lora) {
-  const Tensor weight = widened(spot.linear.weight->base);
+  const Tensor weight = finite_weight(spot);
   LowRankSvd parts;
   if (const auto iterations = iterations_of(init)) {
     parts = low_rank_svd(weight, spot.r, *iterations, spot.path);
@@ -45,7 +54,7 @@ void start_pissa(const LoraSpot& spot, const Json& init, LoraTensors& lora) {
 }
 
 void start_olora(const LoraSpot& spot, LoraTensors& lora) {
-  const auto [q, r] = at::linalg_qr(widened(spot.linear.weight->base));
+  const auto [q, r] = at::linalg_qr(finite_weight(spot));
   lora.a0 = r.narrow(0, 0, spot.r).contiguous();
   lora.b0 = q.narrow(1, 0, spot.r).contiguous();
 }

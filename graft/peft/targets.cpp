@@ -130,18 +130,21 @@ class Matcher {
     if (matches_rule(path, rules_.exclude_modules, "exclude_modules")) return false;
     if (all_linear_) {
       return dynamic_cast<const Linear*>(module) && module != head_ &&
-             std::find(heads_.begin(), heads_.end(), path) == heads_.end();
+             std::find(heads_.begin(), heads_.end(), path) == heads_.end() && in_layers(path);
     }
     if (rules_.target_modules.is_string()) return matches_rule(path, rules_.target_modules, "target_modules");
     for (const Json& name : rules_.target_modules) {
       if (path == name.get<std::string>()) return true;
     }
-    if (!matches_rule(path, rules_.target_modules, "target_modules")) return false;
+    return matches_rule(path, rules_.target_modules, "target_modules") && in_layers(path);
+  }
+
+ private:
+  bool in_layers(const std::string& path) const {
     if (layers_.empty()) return true;
     return std::find(layers_.begin(), layers_.end(), layer_index(path, patterns_)) != layers_.end();
   }
 
- private:
   const TargetRules& rules_;
   std::vector<int64_t> layers_;
   std::vector<std::regex> patterns_;
@@ -299,6 +302,20 @@ Json resolved_targets(Model& model, const Targets& targets) {
   const std::set<std::string>& chosen =
       paths.size() >= kShortened && needed.size() < paths.size() ? needed : paths;
   return Json(std::vector<std::string>(chosen.begin(), chosen.end()));
+}
+
+std::vector<std::string> unmatched_names(Model& model, const Json& names) {
+  std::vector<std::string> out;
+  if (!names.is_array()) return out;
+  const std::vector<std::string> paths = module_paths(model);
+  for (const Json& name : names) {
+    const bool known =
+        name.is_string() && std::any_of(paths.begin(), paths.end(), [&](const std::string& path) {
+          return below_saved(path, {name.get<std::string>()});
+        });
+    if (name.is_string() && !known) out.push_back(name.get<std::string>());
+  }
+  return out;
 }
 
 }  // namespace graft

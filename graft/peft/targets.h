@@ -43,6 +43,9 @@ double pattern_value(const std::string& path, const Json& patterns, double other
 double pattern_value_below(const std::string& path, const Json& patterns, double otherwise,
                            const std::string& where);
 
+/// Names of a list in a config that fit no module; nothing for what is no list.
+std::vector<std::string> unmatched_names(Model& model, const Json& names);
+
 /// True for "all-linear" in any case.
 bool is_all_linear(const Json& rule);
 

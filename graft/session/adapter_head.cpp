@@ -9,6 +9,7 @@
 #include "graft/peft/adapterhub_file.h"
 #include "graft/peft/lora.h"
 #include "graft/peft/several.h"
+#include "graft/session/run_folder.h"
 
 namespace graft {
 namespace {
@@ -78,7 +79,7 @@ LoadOptions with_adapter_head(LoadOptions options, const fs::path& adapter) {
     throw DataError(adapter.string(), "no adapter_config.json in it, expected an adapter's folder");
   }
   for (const fs::path& folder : adapter_folders(adapter)) {
-    const Json config = read_json(folder / "adapter_config.json");
+    const Json config = read_object(folder / "adapter_config.json");
     options = is_adapterhub_config(config) ? with_adapterhub_head(std::move(options), folder)
                                            : with_peft_head(std::move(options), folder, config);
   }

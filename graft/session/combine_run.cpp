@@ -108,6 +108,8 @@ struct Distance {
   void add(const Tensor& wanted, const LowRankUpdate& got) {
     missed += (wanted - at::matmul(got.b, got.a)).square().sum().item<double>();
     whole += wanted.square().sum().item<double>();
+    if (!std::isfinite(missed))
+      throw DataError("combine", "a result that is not finite, expected sound adapters and models");
   }
   double share() const { return whole > 0 ? std::sqrt(missed / whole) : 0; }
 };

@@ -11,6 +11,7 @@
 #include "graft/peft/adapterhub_file.h"
 #include "graft/peft/several.h"
 #include "graft/session/progress.h"
+#include "graft/session/run_folder.h"
 
 namespace graft {
 namespace {
@@ -198,7 +199,7 @@ RunReport inspect_run(const fs::path& folder) {
   std::string head = folder.string() + ": run";
   const fs::path results = folder / "results.json";
   if (fs::exists(results)) {
-    const Json document = read_json(results);
+    const Json document = read_object(results);
     report.document["results"] = document;
     head += fmt::format(", finished at step {}", document.value("steps", int64_t{0}));
     if (document.contains("metrics") && document["metrics"].is_object()) {

@@ -73,7 +73,7 @@ class IntrinsicRun {
 
  private:
   static Experiment open(Recipe recipe, const TrainRunOptions& options) {
-    check_run_folder(recipe.output, options.existing);
+    check_run_folder(recipe.output, options.existing, recipe.inputs());
     if (recipe.data.train.empty() || recipe.data.validation.empty())
       throw UsageError(
           "data", "train or validation is missing, expected both: scores are those of the validation split");

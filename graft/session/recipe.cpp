@@ -11,7 +11,6 @@
 namespace graft {
 namespace {
 
-/// `model: PATH` and `task: NAME` as the mappings that they are short for.
 void expand(Json& document, const char* key, const char* field) {
   const auto found = document.find(key);
   if (found != document.end() && found->is_string()) *found = Json{{field, *found}};
@@ -128,6 +127,11 @@ std::filesystem::path Recipe::text_folder() const {
                                                                   : model.from_scratch.config.parent_path();
 }
 
+std::vector<std::filesystem::path> Recipe::inputs() const {
+  return {model.path, model.from_scratch.config, model.from_scratch.tokenizer,
+          data.train, data.validation,           data.test};
+}
+
 at::ScalarType Recipe::save_dtype() const {
   if (!model.save_dtype.empty()) return dtype_of(model.save_dtype);
   LoadOptions load;
@@ -135,12 +139,18 @@ at::ScalarType Recipe::save_dtype() const {
   return load.dtype;
 }
 
+void expand_names(Json& document) {
+  if (!document.is_object()) return;
+  expand(document, "model", "path");
+  expand(document, "method", "name");
+  expand(document, "task", "name");
+}
+
 Recipe read_recipe(Json document) {
   if (!document.is_object())
     throw UsageError("recipe", "not a mapping, expected the keys model, method, task, data, train, output");
   if (document.contains("output") && document["output"].is_null()) document.erase("output");
-  expand(document, "model", "path");
-  expand(document, "task", "name");
+  expand_names(document);
   if (document.contains("method")) document["method"] = methods(document["method"]);
   fill_in_defaults(document);
   auto recipe = read_fields<Recipe>(document, "recipe");

@@ -67,8 +67,12 @@ struct Recipe {
   /// The folder with tokenizer and chat template.
   std::filesystem::path text_folder() const;
   at::ScalarType save_dtype() const;
+  /// Files and folders that are read; some may be empty.
+  std::vector<std::filesystem::path> inputs() const;
 };
 
+/// `model: PATH`, `method: NAME` and `task: NAME` become the mappings that they are short for.
+void expand_names(Json& document);
 /// Reads a document strictly; `model`, `method` and `task` may also be a plain name. Presets and defaults
 /// that depend on task and method are filled in. Errors: UsageError (an unknown key with the nearest known
 /// ones, a missing model, a wrong value).

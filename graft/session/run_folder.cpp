@@ -36,6 +36,14 @@ void remove_half_written(const fs::path& folder) {
   for (const fs::path& path : leftovers) fs::remove_all(path);
 }
 
+/// Through links, whether or not the file is there.
+bool lies_in(const fs::path& path, const fs::path& folder) {
+  std::error_code error;
+  const fs::path inner = fs::weakly_canonical(path, error), outer = fs::weakly_canonical(folder, error);
+  if (error || path.empty()) return false;
+  return std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first == outer.end();
+}
+
 std::string lower(std::string text) {
   std::transform(text.begin(), text.end(), text.begin(),
                  [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
@@ -118,7 +126,7 @@ std::string usage(const RunSummary& summary, const Adapter& adapter, const Model
 
 }  // namespace
 
-void check_run_folder(const fs::path& folder, Existing existing) {
+void check_run_folder(const fs::path& folder, Existing existing, const std::vector<fs::path>& inputs) {
   if (folder.empty()) throw UsageError("output", "missing, expected a folder for the run");
   const bool is_taken = taken(folder);
   if (existing == Existing::resume || !is_taken) return;
@@ -132,6 +140,18 @@ void check_run_folder(const fs::path& folder, Existing existing) {
                      "{} is no run's folder (it has no recipe.yaml); remove it, or choose another output",
                      folder.string());
   }
+  for (const fs::path& input : inputs) {
+    if (lies_in(input, folder)) {
+      throw UsageError("output", "{} holds {}, which --overwrite would remove; choose another output",
+                       folder.string(), input.string());
+    }
+  }
+}
+
+Json read_object(const fs::path& path) {
+  Json document = read_json(path);
+  if (!document.is_object()) throw DataError(path.string(), "is no mapping, expected one in braces");
+  return document;
 }
 
 void check_new_folder(const fs::path& folder) {
@@ -160,8 +180,9 @@ fs::path open_checkpoints(const fs::path& folder) {
 }
 
 bool writes_adapter(const Adapter& adapter) {
+  // A bias where the base has none has no place in a checkpoint.
   return !adapter.parts.empty() || adapter.method->peft_type != nullptr ||
-         adapter.method->files != AdapterFiles::peft;
+         adapter.method->files != AdapterFiles::peft || !adapter.linears.empty();
 }
 
 void write_trained(const fs::path& folder, const Adapter& adapter, const Model& model,

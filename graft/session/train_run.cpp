@@ -140,7 +140,7 @@ class TrainRun {
   }
 
   static Experiment open(Recipe recipe, const TrainRunOptions& options) {
-    if (!options.dry_run) check_run_folder(recipe.output, options.existing);
+    if (!options.dry_run) check_run_folder(recipe.output, options.existing, recipe.inputs());
     if (recipe.data.train.empty()) throw UsageError("data.train", "missing, expected a file to train on");
     return Experiment::open(std::move(recipe), {Split::train, Split::validation, Split::test}, {});
   }
@@ -166,8 +166,12 @@ class TrainRun {
       throw UsageError("resume", "{} holds another run: {}; --overwrite starts anew", folder_.string(), list);
     }
     if (!fs::exists(folder_ / "results.json")) return {};
+    Json results = read_object(folder_ / "results.json");
+    if (!results.contains("best_step"))
+      throw DataError((folder_ / "results.json").string(),
+                      "has no best_step, expected a finished run's results");
     info("{} is finished already", folder_.string());
-    return read_json(folder_ / "results.json");
+    return results;
   }
 
   TrainOutcome train() {

@@ -18,7 +18,7 @@ struct SpanCorruptionConfig {
     visit("max_length", self.max_length,
           "ids that the encoder reads, sentinels included; documents are cut to fill it; 0: 512",
           at_least<int64_t>(0));
-    visit("noise_density", self.noise_density, "share of the tokens that is hidden", between(0.0, 1.0));
+    visit("noise_density", self.noise_density, "share of the tokens that is hidden", between(0.001, 0.999));
     visit("mean_noise_span_length", self.mean_noise_span_length, "tokens of a hidden span, on average",
           at_least(1.0));
   }

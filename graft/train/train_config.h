@@ -9,6 +9,9 @@
 
 namespace graft {
 
+/// More were no use anywhere, and stacks for them not to be had.
+constexpr int64_t kMostThreads = 1024;
+
 struct TrainConfig {
   double epochs = 3;
   int64_t steps = 0;
@@ -97,7 +100,7 @@ struct TrainConfig {
           "what decides which state is the best (a metric of the task, or loss); empty: the task's own");
     visit("log_every", self.log_every, "steps between lines of metrics.jsonl", at_least<int64_t>(1));
     visit("seed", self.seed, "of every random draw", at_least<int64_t>(0));
-    visit("threads", self.threads, "threads; 0: one a core", at_least<int64_t>(0));
+    visit("threads", self.threads, "threads; 0: one a core", between<int64_t>(0, kMostThreads));
   }
 };
 

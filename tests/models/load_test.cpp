@@ -134,6 +134,21 @@ TEST(Load, AnotherHeadIsDrawnAndTheOldOneLeftOut) {
   EXPECT_FALSE(tensors.contains("bert.pooler.dense.weight"));
 }
 
+/// No file of an adapter holds a pooler: whoever opens one draws the same.
+TEST(Load, WhatAdaptersDoNotHoldIsDrawnFromNoSeed) {
+  LoadOptions options;
+  options.head = HeadKind::sequence_classification;
+  const auto tensors = [&](uint64_t seed) {
+    options.seed = seed;
+    return model_tensors(*load_model(checkpoint_of(kBertMlm), options), at::kFloat);
+  };
+  const TensorMap one = tensors(1), two = tensors(2);
+  const char *pooler = "bert.pooler.dense.weight", *head = "classifier.weight";
+  EXPECT_GT(one.at(pooler).abs().max().item<double>(), 0);
+  EXPECT_TRUE(one.at(pooler).equal(two.at(pooler)));
+  EXPECT_FALSE(one.at(head).equal(two.at(head)));
+}
+
 TEST(Load, PrefixesAreAddedAndTakenAway) {
   LoadOptions options;
   options.head = HeadKind::none;

@@ -55,9 +55,19 @@ TEST(Targets, LayersAndExcludes) {
   EXPECT_EQ(found(rules).size(), 2u);
   rules.exclude_modules = Json({"v_proj"});
   EXPECT_EQ(found(rules).size(), 1u);
+  TargetRules all = targets("all-linear");
+  all.layers_to_transform = Json({0});
+  EXPECT_EQ(found(all).size(), 7u);
   TargetRules regex = targets(".*q_proj");
   regex.layers_to_transform = Json({0});
   EXPECT_THROW(found(regex), UsageError);
+}
+
+TEST(Targets, NamesThatFitNothingAreFound) {
+  const auto model = tiny_model(tiny_models()[2]);
+  const Json names = {"q_proj", "self_attn.v_proj", "q_prj", "model.layers.1.mlp", "mlp.q_proj"};
+  EXPECT_EQ(unmatched_names(*model, names), (std::vector<std::string>{"q_prj", "mlp.q_proj"}));
+  EXPECT_TRUE(unmatched_names(*model, "all-linear").empty());
 }
 
 TEST(Targets, WhatIsSavedWholeIsNoTarget) {

@@ -76,6 +76,18 @@ TEST(TrainRun, EvaluatingTheRunGivesTheBestMetrics) {
   EXPECT_DOUBLE_EQ(right / 12, report.document["metrics"]["accuracy"].get<double>());
 }
 
+/// Biases that the base has no place for.
+TEST(TrainRun, AddedBiasesAreInTheRunsFile) {
+  const TinyRun tiny;
+  Json recipe = tiny.language_model();
+  recipe["method"] = {{"name", "bitfit"}, {"add_biases", true}};
+  recipe["data"]["validation"] = tiny.at("train.txt");
+  recipe["train"]["learning_rate"] = 0.1;
+  const RunReport trained = train(recipe);
+  EXPECT_LT(trained.document["metrics"]["loss"].get<double>(), 3.0);
+  EXPECT_EQ(eval_run({.target = tiny.output()}).document["metrics"], trained.document["metrics"]);
+}
+
 TEST(TrainRun, CompanyAndOrderOfSequencesChangeNothing) {
   const TinyRun tiny;
   train(tiny.classification());
