@@ -90,10 +90,11 @@ struct LowRankUp {
 
 /// Rows that a merged weight is tried with.
 constexpr int kMergeProbes = 2;
-/// result [rows, n] = weight + u [rows, r] · right [r, n], rounded once.
+/// result [rows, n] = weight + scale · u [rows, r] · right [r, n], rounded once.
 template <class T>
 struct LowRankMerge {
   int64_t rows, n, r;
+  float scale;
   const T* weight;
   const float* u;
   int64_t u_stride;

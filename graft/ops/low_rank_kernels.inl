@@ -95,7 +95,7 @@ void merge_tile(const LowRankMerge<T>& t, int64_t row, int64_t column, int64_t l
 #pragma GCC unroll 4
     for (int m = 0; m < kRows; ++m) {
       const int64_t at = (row + m) * t.n + column + 16 * v;
-      const Vec before = vload_first(t.weight + at, lanes), after = before + sum[m][v];
+      const Vec before = vload_first(t.weight + at, lanes), after = vfma(vset(t.scale), sum[m][v], before);
       vstore_first(t.result + at, after, lanes);
       const Vec change = after - before;
 #pragma GCC unroll 2

@@ -44,6 +44,7 @@ struct Merged {
 /// The factors, and the probes; for the kernels with rows in whole lanes.
 struct Factors {
   Tensor a, b, probes;
+  double scale;
 };
 
 /// Rows in whole lanes, float32.
@@ -58,6 +59,7 @@ void merge_rows(const Tensor& weight, const Factors& factors, const Merged& merg
     kernels<T>().low_rank_merge({.rows = rows.size(0),
                                  .n = rows.size(1),
                                  .r = factors.a.size(0),
+                                 .scale = static_cast<float>(factors.scale),
                                  .weight = data<T>(rows),
                                  .u = data<float>(factors.b),
                                  .u_stride = factors.b.size(1),
@@ -71,16 +73,16 @@ void merge_rows(const Tensor& weight, const Factors& factors, const Merged& merg
 
 void merge_rows_plain(const Tensor& weight, const Factors& factors, const Merged& merged) {
   const Tensor before = weight.to(merged.seen.scalar_type());
-  const Tensor after = at::addmm(before, factors.b, factors.a);
+  const Tensor after = at::addmm(before, factors.b, factors.a, 1, factors.scale);
   merged.weight.copy_(after);
   merged.seen.copy_(at::matmul(after - before, factors.probes.t()));
 }
 
-MergedWeight result(const Merged& merged, const Tensor& a, const Tensor& b, const Tensor& probes) {
+MergedWeight result(const Merged& merged, const LowRankChange& change, const Tensor& probes) {
   if (merged.seen.numel() == 0) return {merged.weight, 0};
   const auto wide = merged.seen.scalar_type();
-  const Tensor expected = at::matmul(b.to(wide), at::matmul(a.to(wide), probes.to(wide).t()));
-  return {merged.weight, (merged.seen - expected).abs().max().item<double>()};
+  const Tensor expected = at::matmul(change.b.to(wide), at::matmul(change.a.to(wide), probes.to(wide).t()));
+  return {merged.weight, (merged.seen - change.scale * expected).abs().max().item<double>()};
 }
 
 Merged room(const Tensor& weight, const Tensor& a, at::ScalarType type) {
@@ -88,39 +90,41 @@ Merged room(const Tensor& weight, const Tensor& a, at::ScalarType type) {
           at::empty({weight.size(0), kMergeProbes}, weight.options().dtype(wide_type(weight, a)))};
 }
 
-Factors widened(const Tensor& a, const Tensor& b, const Tensor& probes, at::ScalarType wide) {
-  return {a.to(wide), b.to(wide), probes.to(wide)};
+Factors widened(const LowRankChange& change, const Tensor& probes, at::ScalarType wide) {
+  return {change.a.to(wide), change.b.to(wide), probes.to(wide), change.scale};
 }
 
 }  // namespace
 
-MergedWeight low_rank_merge(const Tensor& weight, const Tensor& a, const Tensor& b, const Tensor& probes,
+MergedWeight low_rank_merge(const Tensor& weight, const LowRankChange& change, const Tensor& probes,
                             at::ScalarType type) {
+  const auto& [a, b, scale] = change;
   check(weight, a, b, probes);
   const at::NoGradGuard no_grad;
   const bool fast = has_fast_form(weight, a, b, type);
   const Merged merged = room(weight, a, type);
-  const Factors factors = fast ? Factors{whole_lanes(a), b.contiguous(), whole_lanes(probes)}
-                               : widened(a, b, probes, merged.seen.scalar_type());
+  const Factors factors = fast ? Factors{whole_lanes(a), b.contiguous(), whole_lanes(probes), scale}
+                               : widened(change, probes, merged.seen.scalar_type());
   const int64_t rows = std::max<int64_t>(1, kPartValues / std::max<int64_t>(1, weight.size(1)));
   at::parallel_for(0, weight.size(0), rows, [&](int64_t begin, int64_t end) {
     const at::NoGradGuard none;
     for (int64_t first = begin; first < end; first += rows) {
       const int64_t count = std::min(rows, end - first);
-      const Factors part{factors.a, factors.b.narrow(0, first, count), factors.probes};
+      const Factors part{factors.a, factors.b.narrow(0, first, count), factors.probes, factors.scale};
       (fast ? merge_rows : merge_rows_plain)(weight.narrow(0, first, count), part, merged.rows(first, count));
     }
   });
-  return result(merged, a, b, probes);
+  return result(merged, change, probes);
 }
 
-MergedWeight low_rank_merge_plain(const Tensor& weight, const Tensor& a, const Tensor& b,
-                                  const Tensor& probes, at::ScalarType type) {
+MergedWeight low_rank_merge_plain(const Tensor& weight, const LowRankChange& change, const Tensor& probes,
+                                  at::ScalarType type) {
+  const auto& [a, b, scale] = change;
   check(weight, a, b, probes);
   const at::NoGradGuard no_grad;
   const Merged merged = room(weight, a, type);
-  merge_rows_plain(weight, widened(a, b, probes, merged.seen.scalar_type()), merged);
-  return result(merged, a, b, probes);
+  merge_rows_plain(weight, widened(change, probes, merged.seen.scalar_type()), merged);
+  return result(merged, change, probes);
 }
 
 }  // namespace graft::ops

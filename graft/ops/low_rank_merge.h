@@ -13,11 +13,17 @@ struct MergedWeight {
   double difference = 0;
 };
 
-/// weight [out, in] + b a in `type`, rounded once: a [r, in], b [out, r] (with its scale in it), probes
-/// [2, in] float32: the inputs whose outputs are compared. Parts of the weight pass through the cache once.
-MergedWeight low_rank_merge(const Tensor& weight, const Tensor& a, const Tensor& b, const Tensor& probes,
+/// What is added to a weight: scale · b a, a [r, in], b [out, r].
+struct LowRankChange {
+  Tensor a, b;
+  double scale = 1;
+};
+
+/// weight [out, in] + the change in `type`, rounded once; probes [2, in] float32: the inputs whose outputs
+/// are compared. Parts of the weight pass through the cache once.
+MergedWeight low_rank_merge(const Tensor& weight, const LowRankChange& change, const Tensor& probes,
                             at::ScalarType type);
-MergedWeight low_rank_merge_plain(const Tensor& weight, const Tensor& a, const Tensor& b,
-                                  const Tensor& probes, at::ScalarType type);
+MergedWeight low_rank_merge_plain(const Tensor& weight, const LowRankChange& change, const Tensor& probes,
+                                  at::ScalarType type);
 
 }  // namespace graft::ops

@@ -7,7 +7,6 @@
 
 #include "graft/base/error.h"
 #include "graft/base/random.h"
-#include "graft/ops/low_rank_merge.h"
 #include "graft/peft/builder.h"
 #include "graft/peft/lora_layer.h"
 
@@ -116,10 +115,10 @@ void MergedWeights::make(const std::string& module) {
   const at::NoGradGuard no_grad;
   held_.clear();
   module_ = module;
-  if (const auto factors = low_rank_at(module)) {
+  if (const auto change = low_rank_at(module)) {
     const auto& linear = dynamic_cast<const Linear&>(*model_.find(module));
     probe(linear.in());
-    held_[module + ".weight"] = merged_rows(module, linear.weight->base, *factors);
+    held_[module + ".weight"] = merged_rows(module, linear.weight->base, *change);
     return;
   }
   for (const char* name : {".weight", ".bias"}) {
@@ -130,9 +129,10 @@ void MergedWeights::make(const std::string& module) {
   for (auto& [path, value] : held_) value = typed(value);
 }
 
-std::optional<MergedWeights::Factors> MergedWeights::low_rank_at(const std::string& module) const {
+std::optional<ops::LowRankChange> MergedWeights::low_rank_at(const std::string& module) const {
   if (dynamic_cast<Linear*>(model_.find(module)) == nullptr) return {};
   std::vector<Tensor> a, b;
+  std::vector<double> scales;
   for (size_t i = 0; i < adapters_.size(); ++i) {
     if (stand_ins_[i].contains(module + ".weight") || stand_ins_[i].contains(module + ".bias")) return {};
     const LinearHook* const hook = hook_at(adapters_[i].adapter->linears, module);
@@ -141,16 +141,19 @@ std::optional<MergedWeights::Factors> MergedWeights::low_rank_at(const std::stri
     if (lora == nullptr || lora->tensors().bias.defined()) return {};
     const auto [low, high] = lora->tensors().plain();
     a.push_back(low);
-    b.push_back(high * (lora->tensors().scale * adapters_[i].weight));
+    b.push_back(high);
+    scales.push_back(lora->tensors().scale * adapters_[i].weight);
   }
   if (a.empty()) return {};
-  return Factors{at::cat(a, 0), at::cat(b, 1)};
+  if (a.size() == 1) return ops::LowRankChange{a[0], b[0], scales[0]};
+  for (size_t i = 0; i < b.size(); ++i) b[i] = b[i] * scales[i];
+  return ops::LowRankChange{at::cat(a, 0), at::cat(b, 1), 1};
 }
 
-Tensor MergedWeights::merged_rows(const std::string& module, const Tensor& base, const Factors& factors) {
+Tensor MergedWeights::merged_rows(const std::string& module, const Tensor& base,
+                                  const ops::LowRankChange& change) {
   const auto type = type_ == at::ScalarType::Undefined ? widened(base.narrow(0, 0, 0)).scalar_type() : type_;
-  const ops::MergedWeight merged =
-      ops::low_rank_merge(base, factors.a, factors.b, probes_.at(base.size(1)), type);
+  const ops::MergedWeight merged = ops::low_rank_merge(base, change, probes_.at(base.size(1)), type);
   if (!std::isfinite(merged.difference)) fail_not_finite(module);
   const std::lock_guard lock(noting_);
   largest_difference_ = std::max(largest_difference_, merged.difference);
@@ -160,13 +163,13 @@ Tensor MergedWeights::merged_rows(const std::string& module, const Tensor& base,
 std::optional<MergedWeights::Rows> MergedWeights::rows(const std::string& path) {
   const std::string module = module_of(path);
   if (!path.ends_with(".weight")) return {};
-  const auto factors = low_rank_at(module);
-  if (!factors) return {};
+  const auto change = low_rank_at(module);
+  if (!change) return {};
   const auto& linear = dynamic_cast<const Linear&>(*model_.find(module));
   probe(linear.in());
-  return [this, module, factors = *factors, base = linear.weight->base](int64_t first, int64_t count) {
+  return [this, module, change = *change, base = linear.weight->base](int64_t first, int64_t count) {
     const at::NoGradGuard no_grad;
-    const Factors part{factors.a, factors.b.narrow(0, first, count)};
+    const ops::LowRankChange part{change.a, change.b.narrow(0, first, count), change.scale};
     return merged_rows(module, base.narrow(0, first, count), part);
   };
 }

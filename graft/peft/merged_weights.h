@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "graft/ops/low_rank_merge.h"
 #include "graft/peft/adapter.h"
 
 namespace graft {
@@ -50,13 +51,9 @@ class MergedWeights {
   /// Puts the hook's merged form into `values`; → by how much it leaves the attached one.
   double apply_linear(Linear& linear, const std::string& module, LinearHook& hook, const Tensor& probe,
                       TensorMap& values) const;
-  /// All adapters' updates of a linear's weight as one, [r, in] and [out, r] with scales and weights in it;
-  /// nothing where one does something else there.
-  struct Factors {
-    Tensor a, b;
-  };
-  std::optional<Factors> low_rank_at(const std::string& module) const;
-  Tensor merged_rows(const std::string& module, const Tensor& base, const Factors& factors);
+  /// All adapters' updates of a linear's weight as one; nothing where one does something else there.
+  std::optional<ops::LowRankChange> low_rank_at(const std::string& module) const;
+  Tensor merged_rows(const std::string& module, const Tensor& base, const ops::LowRankChange& change);
   const Tensor& probe(int64_t width);
   bool parted(const std::vector<std::string>& ends);
 

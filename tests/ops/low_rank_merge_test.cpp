@@ -17,6 +17,8 @@ struct Case {
 const std::vector<Case> kCases = {{1, 16, 1},      {7, 13, 2},   {70, 24, 8},
                                   {300, 1030, 17}, {9, 200, 64}, {0, 8, 2}};
 
+constexpr double kScale = 1.5;
+
 struct Inputs {
   Tensor weight, a, b, probes;
 };
@@ -27,7 +29,7 @@ Inputs inputs(const Case& c, at::ScalarType type) {
 }
 
 ops::MergedWeight fast(const Inputs& v, at::ScalarType type) {
-  return ops::low_rank_merge(v.weight, v.a, v.b, v.probes, type);
+  return ops::low_rank_merge(v.weight, {v.a, v.b, kScale}, v.probes, type);
 }
 
 /// Half a unit of the last place of each value, and what float32 sums of 64 products lose.
@@ -42,9 +44,10 @@ TEST(LowRankMerge, EachFormRoundsOnceAndSeesWhatTheFactorsMake) {
     for (const Case& c : kCases) {
       const std::string what = fmt::format("{}×{}, r {}, {}", c.out, c.in, c.r, ops::isa());
       const Inputs v = inputs(c, type);
-      const Tensor exact = v.weight.to(at::kDouble) + at::matmul(v.b.to(at::kDouble), v.a.to(at::kDouble));
+      const Tensor exact =
+          v.weight.to(at::kDouble) + kScale * at::matmul(v.b.to(at::kDouble), v.a.to(at::kDouble));
       for (const ops::MergedWeight& merged :
-           {fast(v, type), ops::low_rank_merge_plain(v.weight, v.a, v.b, v.probes, type)}) {
+           {fast(v, type), ops::low_rank_merge_plain(v.weight, {v.a, v.b, kScale}, v.probes, type)}) {
         ASSERT_EQ(merged.weight.scalar_type(), type);
         ASSERT_EQ(merged.weight.sizes(), v.weight.sizes());
         expect_rounded_once(merged.weight, exact, what);
@@ -97,8 +100,8 @@ TEST(LowRankMerge, AValueThatIsNotFiniteIsSeen) {
 }
 
 TEST(LowRankMerge, SaysWhatIsWrong) {
-  EXPECT_THROW(ops::low_rank_merge(at::zeros({3, 4}), at::zeros({1, 5}), at::zeros({3, 1}), at::zeros({2, 4}),
-                                   at::kFloat),
+  EXPECT_THROW(ops::low_rank_merge(at::zeros({3, 4}), {at::zeros({1, 5}), at::zeros({3, 1})},
+                                   at::zeros({2, 4}), at::kFloat),
                InternalError);
 }
 
