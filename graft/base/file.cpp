@@ -66,6 +66,18 @@ void sync_folder(const fs::path& folder) {
   ::close(file);
 }
 
+/// write_some(data, bytes, how many were written before) until all are. Errors: DataError.
+template <class WriteSome>
+void write_all(const void* data, size_t bytes, const fs::path& path, const WriteSome& write_some) {
+  const char* const from = static_cast<const char*>(data);
+  for (size_t done = 0; done < bytes;) {
+    const ssize_t some = write_some(from + done, bytes - done, done);
+    if (some < 0 && errno == EINTR) continue;
+    if (some < 0) fail(path, "cannot be written", errno);
+    done += static_cast<size_t>(some);
+  }
+}
+
 }  // namespace
 
 std::string read_file(const fs::path& path) {
@@ -115,26 +127,14 @@ AtomicFile::~AtomicFile() {
 void AtomicFile::write(std::string_view bytes) { write(bytes.data(), bytes.size()); }
 
 void AtomicFile::write(const void* data, size_t bytes) {
-  const char* from = static_cast<const char*>(data);
-  while (bytes > 0) {
-    const ssize_t done = ::write(file_, from, bytes);
-    if (done < 0 && errno == EINTR) continue;
-    if (done < 0) fail(path_, "cannot be written", errno);
-    from += done;
-    bytes -= static_cast<size_t>(done);
-  }
+  write_all(data, bytes, path_,
+            [this](const char* from, size_t left, size_t) { return ::write(file_, from, left); });
 }
 
 void AtomicFile::write_at(size_t offset, const void* data, size_t bytes) {
-  const char* from = static_cast<const char*>(data);
-  while (bytes > 0) {
-    const ssize_t done = ::pwrite(file_, from, bytes, static_cast<off_t>(offset));
-    if (done < 0 && errno == EINTR) continue;
-    if (done < 0) fail(path_, "cannot be written", errno);
-    from += done;
-    offset += static_cast<size_t>(done);
-    bytes -= static_cast<size_t>(done);
-  }
+  write_all(data, bytes, path_, [this, offset](const char* from, size_t left, size_t done) {
+    return ::pwrite(file_, from, left, static_cast<off_t>(offset + done));
+  });
 }
 
 void AtomicFile::send_on() {

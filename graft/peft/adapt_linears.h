@@ -44,6 +44,11 @@ Adapter adapt_linears(const LinearMethod& what, ConfigSource source, Model& mode
   return adapt_linears<Config>(what, std::move(source), model, seed, adapt, nothing);
 }
 
+/// A pattern's value at a path as a count. Errors: UsageError for what is no whole number of at least 1.
+int64_t count_at(const std::string& path, double value, const char* where);
+/// rank_pattern's rank at a path, else `r`. Errors: as count_at.
+int64_t rank_at(const std::string& path, const Json& rank_pattern, int64_t r);
+
 /// 1 / √fan_in: the bound of torch's kaiming_uniform_(a = √5), PEFT's usual initial value.
 double kaiming_bound(int64_t fan_in);
 

@@ -54,9 +54,10 @@ Tensor first_kernel(AdapterBuilder& builder, const Json& init, const std::string
 }
 
 void adapt(AdapterBuilder& builder, const C3aConfig& config, const std::string& path, const Linear& linear) {
-  const auto b = static_cast<int64_t>(pattern_value_below(
-      path, config.block_size_pattern, static_cast<double>(config.block_size), "block_size_pattern"));
-  if (b < 1 || linear.in() % b != 0 || linear.out() % b != 0) {
+  const double given = pattern_value_below(path, config.block_size_pattern,
+                                           static_cast<double>(config.block_size), "block_size_pattern");
+  const int64_t b = count_at(path, given, "block_size_pattern");
+  if (linear.in() % b != 0 || linear.out() % b != 0) {
     throw UsageError("block_size", "{} for {} of {}→{}, expected a common divisor of both", b, path,
                      linear.in(), linear.out());
   }

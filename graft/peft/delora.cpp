@@ -55,9 +55,7 @@ class DeloraLinear : public FactoredLinear {
 
 void adapt(AdapterBuilder& builder, const DeloraConfig& config, const std::string& path,
            const Linear& linear) {
-  const auto r = static_cast<int64_t>(
-      pattern_value(path, config.rank_pattern, static_cast<double>(config.r), "rank_pattern"));
-  if (r < 1) throw UsageError("rank_pattern", "{} for {}, expected at least 1", r, path);
+  const int64_t r = rank_at(path, config.rank_pattern, config.r);
   const double lambda = pattern_value(path, config.lambda_pattern, config.delora_lambda, "lambda_pattern");
   const auto key = [&](const char* name) { return file_key(path + "." + name); };
   const std::vector<int64_t> a{r, linear.in()}, b{linear.out(), r};

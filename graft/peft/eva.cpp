@@ -9,6 +9,7 @@
 
 #include "graft/base/error.h"
 #include "graft/base/log.h"
+#include "graft/peft/adapt_linears.h"
 #include "graft/peft/incremental_pca.h"
 #include "graft/peft/lora.h"
 #include "graft/peft/lora_init.h"
@@ -57,8 +58,7 @@ class Study {
   Study(const EvaConfig& eva, const LoraConfig& config, Model& model) : eva_(eva), model_(model) {
     const Targets targets = find_targets(model, rules_of(config));
     for (const auto& [path, linear] : targets.linears) {
-      const auto rank = static_cast<int64_t>(
-          pattern_value(path, config.rank_pattern, static_cast<double>(config.r), "rank_pattern"));
+      const int64_t rank = rank_at(path, config.rank_pattern, config.r);
       Spot spot{path, rank, std::llrint(static_cast<double>(rank) * eva.rho)};
       if (spot.most > linear->in()) {
         throw UsageError("eva_config.rho", "{} directions at {}, expected at most its {} inputs", spot.most,

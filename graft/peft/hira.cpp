@@ -44,9 +44,7 @@ class HiraLinear : public DeltaLinear {
 /// A as the config says; B at zero, or both from N(0, 1).
 std::pair<Tensor, Tensor> factors(AdapterBuilder& builder, const HiraConfig& config, const std::string& path,
                                   const Linear& linear) {
-  const auto r = static_cast<int64_t>(
-      pattern_value(path, config.rank_pattern, static_cast<double>(config.r), "rank_pattern"));
-  if (r < 1) throw UsageError("rank_pattern", "{} for {}, expected at least 1", r, path);
+  const int64_t r = rank_at(path, config.rank_pattern, config.r);
   const std::string a_key = file_key(path + ".hira_A"), b_key = file_key(path + ".hira_B");
   const std::vector<int64_t> a{r, linear.in()}, b{linear.out(), r};
   if (config.init_weights == Json(false)) return {builder.normal(a_key, a, 1), builder.normal(b_key, b, 1)};

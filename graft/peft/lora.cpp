@@ -4,6 +4,7 @@
 
 #include "graft/base/error.h"
 #include "graft/base/log.h"
+#include "graft/peft/adapt_linears.h"
 #include "graft/peft/builder.h"
 #include "graft/peft/dora.h"
 #include "graft/peft/eva.h"
@@ -23,18 +24,10 @@ LoraTensors tensors_for(const LoraConfig& config, const std::string& path) {
   return lora;
 }
 
-int64_t rank_for(const LoraConfig& config, const std::string& path) {
-  const double rank = pattern_value(path, config.rank_pattern, static_cast<double>(config.r), "rank_pattern");
-  if (rank < 1 || rank != std::floor(rank) || rank > 1e6) {
-    throw UsageError("rank_pattern", "{} for {}, expected a whole number of at least 1", rank, path);
-  }
-  return static_cast<int64_t>(rank);
-}
-
 /// → the map's tensors.
 LoraTensors adapt(AdapterBuilder& builder, const LoraConfig& config, const std::string& path,
                   const Linear& linear) {
-  const int64_t r = rank_for(config, path);
+  const int64_t r = rank_at(path, config.rank_pattern, config.r);
   LoraTensors lora = tensors_for(config, path);
   start_lora(builder, config, {path, linear, r}, lora);
   if (config.lora_bias) {
@@ -60,7 +53,7 @@ void adapt(AdapterBuilder& builder, const LoraConfig& config, const std::string&
   if (config.lora_bias) {
     throw UsageError("lora_bias", "with the embedding {} as a target, expected linear maps only", path);
   }
-  const int64_t r = rank_for(config, path);
+  const int64_t r = rank_at(path, config.rank_pattern, config.r);
   const std::string a = file_key(path + ".lora_embedding_A"), b = file_key(path + ".lora_embedding_B");
   const bool random_a = config.init_lora_weights == Json(false);
   LoraTensors lora = tensors_for(config, path);

@@ -2,17 +2,11 @@
 
 #include <ATen/ATen.h>
 
-#include "graft/base/error.h"
+#include "graft/peft/adapt_linears.h"
 
 namespace graft {
 
-int64_t LycorisConfig::rank(const std::string& path) const {
-  const double value = pattern_value(path, rank_pattern, static_cast<double>(r), "rank_pattern");
-  if (value < 1 || value != std::floor(value) || value > 1e6) {
-    throw UsageError("rank_pattern", "{} for {}, expected a whole number of at least 1", value, path);
-  }
-  return static_cast<int64_t>(value);
-}
+int64_t LycorisConfig::rank(const std::string& path) const { return rank_at(path, rank_pattern, r); }
 
 double LycorisConfig::scale(const std::string& path) const {
   return pattern_value(path, alpha_pattern, alpha, "alpha_pattern") / static_cast<double>(rank(path));
