@@ -5,6 +5,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <unordered_set>
 
 #include "graft/base/error.h"
 #include "graft/base/random.h"
@@ -97,6 +98,24 @@ void use_int8(Model& model) {
   }
 }
 
+/// Every linear map's weight once.
+int64_t linear_bytes(Model& model, at::ScalarType dtype) {
+  std::unordered_set<const Parameter*> counted;
+  int64_t numbers = 0;
+  for (const auto& [path, module] : model.named_modules()) {
+    const auto* const linear = dynamic_cast<const Linear*>(module);
+    if (linear != nullptr && counted.insert(linear->weight.get()).second)
+      numbers += linear->in() * linear->out();
+  }
+  return numbers * static_cast<int64_t>(c10::elementSize(dtype));
+}
+
+void use_one_layout(Model& model) {
+  for (const auto& [path, module] : model.named_modules()) {
+    if (auto* const linear = dynamic_cast<Linear*>(module)) linear->use_one_layout();
+  }
+}
+
 /// Numbers that a thread draws at least, so that starting it pays.
 constexpr int64_t kDrawnByOne = 1024;
 
@@ -140,6 +159,7 @@ std::unique_ptr<Model> Blueprint::build(const LoadOptions& options) const {
   model->dtype = options.dtype;
   model->int8 = options.int8;
   if (options.int8) use_int8(*model);
+  if (linear_bytes(*model, options.dtype) > options.second_layout) use_one_layout(*model);
   return model;
 }
 

@@ -2,6 +2,7 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "graft/base/error.h"
@@ -26,7 +27,7 @@ const std::vector<std::pair<HeadKind, std::string>>& head_table() {
 }
 
 /// Rows that are read for one product with a large vocabulary's weight: fewer would wait for its memory.
-constexpr int64_t kLeastRows = 192;
+constexpr int64_t kLeastRows = 384;
 /// Logits of a small vocabulary that are made at once.
 constexpr int64_t kLogitsAtOnce = int64_t{1} << 22;
 
@@ -62,7 +63,10 @@ Tensor Model::vocabulary_loss(const Tensor& hidden, const Tensor& targets, const
   const auto part = [&](const Tensor& rows, int64_t first) {
     return ops::cross_entropy(logits(rows, batch), targets.narrow(0, first, rows.size(0)));
   };
-  return chunked_sum(part, hidden, chunk_rows(*this, output_embedding()));
+  // Chunks of nearly equal size.
+  const int64_t rows = hidden.size(0), most = chunk_rows(*this, output_embedding());
+  const int64_t chunks = std::max<int64_t>(1, (rows + most - 1) / most);
+  return chunked_sum(part, hidden, std::max<int64_t>(1, (rows + chunks - 1) / chunks));
 }
 
 Model::Init Model::init(const std::string& path, const Parameter& parameter) const {

@@ -93,6 +93,9 @@ struct LoadOptions {
   /// Frozen linear maps multiply in 8 bits (ops::int8_linear), the head over the vocabulary with its exact
   /// gradient; what is trained anew (head_modules) does not. Everything else is of `dtype`.
   bool int8 = false;
+  /// Linear maps of at most so many bytes in all are packed for both directions, larger ones once
+  /// (Linear::use_one_layout).
+  int64_t second_layout = int64_t{512} << 20;
   std::optional<HeadKind> head{};       // from config.json's architectures where not given
   std::optional<int64_t> num_labels{};  // from config.json where not given
   std::vector<std::string> label_names{};

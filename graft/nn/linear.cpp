@@ -2,7 +2,6 @@
 
 #include <ATen/ATen.h>
 
-#include "graft/base/mapped_pages.h"
 #include "graft/ops/row_count.h"
 
 namespace graft {
@@ -60,19 +59,14 @@ std::optional<ops::AdaptedLinear> Linear::adapted(const Tensor& x, RandomStream*
 
 Tensor Linear::apply(const Tensor& x) const {
   const Tensor b = bias ? bias->value().to(x.scalar_type()) : Tensor();
-  if (weight->frozen() && int8_) return apply_int8(x, b);
+  if (weight->frozen() && int8_) return ops::int8_linear(x, weight->base, b, *int8_);
   if (weight->frozen()) return ops::frozen_linear(x, weight->base, b, packed_);
   return trained_linear(x, weight->stand_in.to(x.scalar_type()), b);
 }
 
-Tensor Linear::apply_int8(const Tensor& x, const Tensor& added) const {
-  const Tensor y = ops::int8_linear(x, weight->base, added, *int8_);
-  const bool exact = int8_->exact && int8_->exact->backward.defined();
-  const int layouts = int8_->forward.units.defined() + int8_->backward.units.defined() + exact;
-  // Packing read the whole weight; it is not read again.
-  if (layouts != layouts_) drop_mapped_pages(weight->base.const_data_ptr(), weight->base.nbytes());
-  layouts_ = layouts;
-  return y;
+void Linear::use_one_layout() {
+  packed_ = {.single = true};
+  if (int8_) int8_->exact = std::make_shared<ops::PackedWeight>(packed_);
 }
 
 void Linear::use_int8(Int8 form) {
@@ -88,8 +82,9 @@ std::optional<Linear::Int8> Linear::int8() const {
 void Linear::untie() {
   weight = std::make_shared<Parameter>(*weight);
   replace("weight", weight);
-  packed_ = {};
+  packed_ = {.single = packed_.single};
   if (int8_) use_int8(*int8());
+  if (packed_.single) use_one_layout();
 }
 
 }  // namespace graft

@@ -50,9 +50,11 @@ class Linear : public Module {
   /// is one.
   Tensor apply(const Tensor& x) const;
 
-  /// From now on the frozen weight is multiplied in 8 bits, whatever its type. Pages of a file that it lies
-  /// in are given back once it is packed. `exact_gradient` as in ops::PackedInt8: the weight is of x's type
-  /// then.
+  /// From now on the frozen weight is packed once, not for each direction (ops::PackedWeight::single).
+  void use_one_layout();
+
+  /// From now on the frozen weight is multiplied in 8 bits, whatever its type. `exact_gradient` as in
+  /// ops::PackedInt8: the weight is of x's type then.
   struct Int8 {
     bool exact_gradient = false;
   };
@@ -71,13 +73,11 @@ class Linear : public Module {
   std::shared_ptr<LinearHook> hook;
 
  private:
-  Tensor apply_int8(const Tensor& x, const Tensor& added) const;
   /// What a pass computes, where it is the frozen weight and at most an update of it.
   std::optional<ops::AdaptedLinear> adapted(const Tensor& x, RandomStream* dropout) const;
 
   mutable ops::PackedWeight packed_;
   std::unique_ptr<ops::PackedInt8> int8_;  // null: not in 8 bits
-  mutable int layouts_ = 0;                // of int8_ that there were after the last pass
 };
 
 }  // namespace graft

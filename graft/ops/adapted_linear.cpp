@@ -3,7 +3,6 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include "graft/ops/panel_product.h"
 #include "graft/ops/types.h"
 
 namespace graft::ops {
@@ -69,9 +68,8 @@ std::vector<Tensor> forward_products(const Tensor& x, const std::vector<Map>& ma
                                      const std::vector<Tensor>& lows) {
   std::vector<PanelSum> sums;
   for (size_t i = 0; i < maps.size(); ++i) {
-    PanelSum sum{.terms = {{x, maps[i].weight.forward}},
-                 .columns = maps[i].weight.source.size(0),
-                 .bias = maps[i].bias};
+    PanelSum sum{.columns = maps[i].weight.source.size(0), .bias = maps[i].bias};
+    sum.terms.push_back({x, maps[i].weight.forward});
     if (maps[i].updated) sum.terms.push_back({lows[i].to(x.scalar_type()), maps[i].factors.up_units});
     sums.push_back(std::move(sum));
   }
@@ -178,7 +176,7 @@ class AdaptedLinearOp : public torch::autograd::Function<AdaptedLinearOp> {
     if (ctx->needs_input_grad(0)) {
       PanelSum sum{.columns = columns};
       for (size_t i = 0; i < maps.list.size(); ++i) {
-        sum.terms.push_back({gradients[i], maps.list[i].weight.backward});
+        sum.terms.push_back(gradient_term(gradients[i], maps.list[i].weight));
         if (maps.list[i].updated && !maps.list[i].own_rows) sum.terms.push_back(narrow(i));
       }
       sums.push_back(std::move(sum));
@@ -211,7 +209,7 @@ bool has_fast_form(const Tensor& x, const std::vector<AdaptedLinear>& maps) {
 Map packed_map(const AdaptedLinear& map, const Tensor& x, bool to_rows, bool gradient) {
   PackedWeight own;
   PackedWeight& weight = map.packed ? *map.packed : own;
-  pack_weight(weight, map.weight, x, to_rows);
+  pack_weight(weight, map.weight, x, {.backward = to_rows});
   Map out{.weight = weight, .bias = map.bias.defined() ? map.bias.detach() : Tensor()};
   if (!map.update) return out;
   const LowRankUpdate& update = *map.update;

@@ -40,6 +40,9 @@ Rows measure(const Tensor& logits, const Tensor& targets) {
 /// Losses of many rows are summed in float64: the order of threads does not show.
 Tensor total(const Tensor& losses) { return losses.sum(at::kDouble).to(at::kFloat); }
 
+/// Whether nobody but the operation that saved x, and the caller of this, has it or its memory.
+bool is_ours(const Tensor& x) { return x.use_count() <= 2 && x.storage().use_count() == 1; }
+
 class CrossEntropyOp : public torch::autograd::Function<CrossEntropyOp> {
  public:
   static Tensor forward(AutogradContext* ctx, const Tensor& logits, const Tensor& targets) {
@@ -52,7 +55,11 @@ class CrossEntropyOp : public torch::autograd::Function<CrossEntropyOp> {
   static variable_list backward(AutogradContext* ctx, variable_list gradients) {
     const auto saved = ctx->get_saved_variables();
     const Tensor &logits = saved[0], &targets = saved[1], &log_sums = saved[2];
-    const Tensor d = at::empty(logits.sizes(), logits.options());
+    if (ctx->saved_data.count("spent") > 0)
+      throw InternalError("cross_entropy", "a second backward pass, expected one");
+    const bool in_place = is_ours(logits);
+    if (in_place) ctx->saved_data["spent"] = true;
+    const Tensor d = in_place ? logits : at::empty(logits.sizes(), logits.options());
     const float scale = gradients[0].to(at::kFloat).item<float>();
     const int64_t n = logits.size(1);
     const int64_t* target = data<int64_t>(targets);
@@ -69,7 +76,7 @@ class CrossEntropyOp : public torch::autograd::Function<CrossEntropyOp> {
         }
       });
     });
-    return {d, Tensor()};
+    return {d.detach(), Tensor()};
   }
 };
 

@@ -5,7 +5,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "graft/base/error.h"
-#include "graft/ops/panel_product.h"
+#include "graft/base/mapped_pages.h"
 #include "graft/ops/row_count.h"
 #include "graft/ops/types.h"
 
@@ -50,9 +50,10 @@ Tensor packed_columns(const Tensor& columns, const Tensor& x) {
                             : reorder(columns.contiguous(), planned_rows(x));
 }
 
-/// x [T, summed] by packed columns; biases are constants here.
-Tensor product(const Tensor& x, const Tensor& packed, int64_t columns, const Tensor& bias) {
-  if (packed.scalar_type() == at::kInt) return panel_sums({{{{x, packed}}, columns, bias}})[0];
+/// term.x by packed columns; biases are constants here.
+Tensor product(const PanelTerm& term, int64_t columns, const Tensor& bias) {
+  const auto& [x, packed, turned] = term;
+  if (packed.scalar_type() == at::kInt) return panel_sums({{{term}, columns, bias}})[0];
   std::optional<Tensor> added;
   if (bias.defined()) added = bias.to(x.scalar_type());
   const Tensor out = multiply(few_row_counts(x.contiguous()), packed, added);
@@ -70,7 +71,7 @@ class FrozenLinearOp : public torch::autograd::Function<FrozenLinearOp> {
                         const c10::intrusive_ptr<Held>& held) {
     ctx->saved_data["held"] = c10::IValue::make_capsule(held);
     if (bias.has_value()) ctx->saved_data["bias_type"] = static_cast<int64_t>(bias->scalar_type());
-    return product(x, held->packed.forward, held->packed.source.size(0),
+    return product({x, held->packed.forward}, held->packed.source.size(0),
                    bias.has_value() ? bias->detach() : Tensor());
   }
 
@@ -78,7 +79,8 @@ class FrozenLinearOp : public torch::autograd::Function<FrozenLinearOp> {
     const Tensor& d_y = gradients[0];
     const auto held = c10::static_intrusive_pointer_cast<Held>(ctx->saved_data["held"].toCapsule());
     Tensor d_x, d_bias;
-    if (ctx->needs_input_grad(0)) d_x = product(d_y, held->packed.backward, held->packed.source.size(1), {});
+    if (ctx->needs_input_grad(0))
+      d_x = product(gradient_term(d_y, held->packed), held->packed.source.size(1), {});
     // An absent bias has no place among the inputs.
     if (ctx->saved_data.count("bias_type") > 0 && ctx->needs_input_grad(1)) {
       d_bias =
@@ -94,10 +96,14 @@ bool has_fast_form(const Tensor& x, const Tensor& weight) {
          x.numel() > 0 && !weight.requires_grad();
 }
 
+bool stays_unpacked(const PackedWeight& packed, const Tensor& weight) {
+  return packed.single && weight.scalar_type() == at::kFloat && !in_panels(weight);
+}
+
 Tensor fast_form(const Tensor& x, const Tensor& weight, const Tensor& bias, PackedWeight& packed) {
   const bool to_input = wants_gradient(x), to_bias = wants_gradient(bias);
-  pack_weight(packed, weight, x, to_input);
-  if (!to_input && !to_bias) return product(x, packed.forward, weight.size(0), bias);
+  pack_weight(packed, weight, x, {.backward = to_input});
+  if (!to_input && !to_bias) return product({x, packed.forward}, weight.size(0), bias);
   auto held = c10::make_intrusive<Held>();
   held->packed = packed;
   return FrozenLinearOp::apply(x, maybe(bias), held);
@@ -109,13 +115,21 @@ bool goes_in_panels(const Tensor& x, const Tensor& weight) {
   return has_fast_form(x, weight) && in_panels(weight);
 }
 
-void pack_weight(PackedWeight& packed, const Tensor& weight, const Tensor& x, bool backward) {
+void pack_weight(PackedWeight& packed, const Tensor& weight, const Tensor& x, Directions wanted) {
   const uint32_t version = version_of(weight);
-  if (!packed.source.defined() || !packed.source.is_same(weight) || packed.version != version) {
-    packed = {
-        .forward = packed_columns(weight.detach(), x), .backward = {}, .source = weight, .version = version};
-  }
-  if (backward && !packed.backward.defined()) packed.backward = packed_columns(weight.detach().t(), x);
+  if (!packed.source.defined() || !packed.source.is_same(weight) || packed.version != version)
+    packed = {.source = weight, .version = version, .single = packed.single};
+  const bool turns = packed.single && in_panels(weight);
+  const bool forward = (wanted.forward || turns) && !packed.forward.defined();
+  const bool backward = wanted.backward && !turns && !packed.backward.defined();
+  if (forward) packed.forward = packed_columns(weight.detach(), x);
+  if (backward) packed.backward = packed_columns(weight.detach().t(), x);
+  if (forward || backward) drop_mapped_pages(weight.const_data_ptr(), weight.nbytes());
+}
+
+PanelTerm gradient_term(const Tensor& d_y, const PackedWeight& packed) {
+  if (packed.backward.defined()) return {d_y, packed.backward};
+  return {d_y, packed.forward, true};
 }
 
 Tensor frozen_linear(const Tensor& x, const Tensor& weight, const Tensor& bias, PackedWeight& packed) {
@@ -123,7 +137,8 @@ Tensor frozen_linear(const Tensor& x, const Tensor& weight, const Tensor& bias, 
     throw InternalError("frozen_linear", "rows of {} by a weight of {}, expected [out, in]", x.size(-1),
                         fmt::join(weight.sizes(), "×"));
   }
-  if (!has_fast_form(x, weight)) return frozen_linear_plain(x, weight, bias);
+  if (!has_fast_form(x, weight) || stays_unpacked(packed, weight))
+    return frozen_linear_plain(x, weight, bias);
   if (x.dim() == 2) return fast_form(x, weight, bias, packed);
   auto shape = x.sizes().vec();
   shape.back() = weight.size(0);
@@ -132,9 +147,10 @@ Tensor frozen_linear(const Tensor& x, const Tensor& weight, const Tensor& bias, 
 
 Tensor frozen_linear_gradient(const Tensor& d_y, const Tensor& weight, PackedWeight& packed) {
   const at::NoGradGuard no_grad;
-  if (!has_fast_form(d_y, weight)) return at::matmul(d_y, weight.to(d_y.scalar_type()));
-  pack_weight(packed, weight, d_y, true);
-  return product(d_y, packed.backward, weight.size(1), {});
+  if (!has_fast_form(d_y, weight) || stays_unpacked(packed, weight))
+    return at::matmul(d_y, weight.to(d_y.scalar_type()));
+  pack_weight(packed, weight, d_y, {.forward = false, .backward = true});
+  return product(gradient_term(d_y, packed), weight.size(1), {});
 }
 
 Tensor frozen_linear_plain(const Tensor& x, const Tensor& weight, const Tensor& bias) {

@@ -129,11 +129,11 @@ inline Pairs unit_row(const T* x, int64_t row_stride, int64_t row, int64_t, int6
   return row_units(x + row * row_stride, n, float{});
 }
 
-/// x [n, d] → [padded/depth][⌈d/16⌉ · 16] units of P: the right side of a · x. Rows from n to `padded` are
-/// zero.
+/// x [n, d] → [padded/depth][⌈d/16⌉ · 16] units of P: the right side of a · x, or some of its rows. Those
+/// from n to `padded` are zero.
 template <class P, class T>
-void pack_along(const T* x, int64_t row_stride, int64_t n, int64_t padded, int64_t d, int32_t* out) {
-  const RightLayout layout = right_layout(padded / kDepth<P>, d);
+void pack_along(const T* x, int64_t row_stride, int64_t n, int64_t padded, int64_t d, int32_t* out,
+                RightLayout layout) {
   for (int64_t row = 0; row < padded; row += kDepth<P>, out += layout.step) {
     for (int64_t column = 0; column < d; column += 16) {
       const int64_t wide = std::min<int64_t>(16, d - column);
@@ -141,6 +141,11 @@ void pack_along(const T* x, int64_t row_stride, int64_t n, int64_t padded, int64
              row < n ? unit_row(x + column, row_stride, row, n, wide, P{}) : pzero());
     }
   }
+}
+
+template <class P, class T>
+void pack_along(const T* x, int64_t row_stride, int64_t n, int64_t padded, int64_t d, int32_t* out) {
+  pack_along<P>(x, row_stride, n, padded, d, out, right_layout(padded / kDepth<P>, d));
 }
 
 inline Pairs joined_rows(const float* x, int64_t row_stride, int64_t row, int64_t rows, Half) {

@@ -4,6 +4,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "graft/base/error.h"
+#include "graft/base/mapped_pages.h"
 #include "graft/ops/panel_product.h"
 #include "graft/ops/parallel.h"
 #include "graft/ops/types.h"
@@ -77,20 +78,22 @@ Tensor rounded_rows(const Tensor& x) {
 
 void pack(PackedInt8& packed, const Tensor& weight, bool backward) {
   const uint32_t version = version_of(weight);
-  if (!packed.source.defined() || !packed.source.is_same(weight) || packed.version != version) {
+  const bool renewed =
+      !packed.source.defined() || !packed.source.is_same(weight) || packed.version != version;
+  if (renewed) {
     const Int8Weight rounded = Int8Weight::of(weight);
     packed = {.exact_gradient = packed.exact_gradient,
               .forward = int8_forward_panels(rounded),
+              .exact = packed.exact,
               .scale = rounded.scale,
               .source = weight,
               .version = version};
   }
-  if (!backward) return;
-  if (packed.exact_gradient) {
-    if (!packed.exact) packed.exact = std::make_shared<PackedWeight>();
-  } else if (!packed.backward.units.defined()) {
-    packed.backward = int8_backward_panels(Int8Weight::of(weight));
-  }
+  const bool exact = backward && packed.exact_gradient;
+  const bool turned = backward && !exact && !packed.backward.units.defined();
+  if (exact && !packed.exact) packed.exact = std::make_shared<PackedWeight>();
+  if (turned) packed.backward = int8_backward_panels(Int8Weight::of(weight));
+  if (renewed || turned) drop_mapped_pages(weight.const_data_ptr(), weight.nbytes());
 }
 
 struct Held : torch::CustomClassHolder {

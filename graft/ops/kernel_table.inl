@@ -25,6 +25,7 @@ constexpr Kernels<T> table() {
       .piece_rows = kPieceRows,
       .piece_columns = kPieceColumns,
       .pack_panel = pack_panel<T>,
+      .turn_panels = turn_panels<T>,
       .panel_product = panel_product<T>,
       .rows_to_int8 = rows_to_int8<T>,
       .int8_product = int8_product<T>,

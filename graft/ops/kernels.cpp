@@ -30,14 +30,18 @@ const std::vector<Isa>& isas() {
   return table;
 }
 
-const Isa* find(const std::string& name) {
+const Isa& named(const std::string& name, const std::string& path) {
   for (const Isa& one : isas()) {
-    if (name == one.half->isa && one.runs) return &one;
+    if (name == one.half->isa && one.runs) return one;
   }
-  return nullptr;
+  throw UsageError(
+      path, "{}: not one that this processor runs, expected avx512_amx, avx512_bf16, avx2 or portable", name);
 }
 
-const Isa* best() {
+/// What GRAFT_KERNELS names, or the best.
+const Isa* wanted() {
+  const char* const name = std::getenv("GRAFT_KERNELS");
+  if (name != nullptr) return &named(name, "GRAFT_KERNELS");
   for (const Isa& one : isas()) {
     if (one.runs) return &one;
   }
@@ -45,7 +49,7 @@ const Isa* best() {
 }
 
 const Isa*& chosen() {
-  static const Isa* current = best();
+  static const Isa* current = wanted();
   return current;
 }
 
@@ -62,13 +66,6 @@ const Kernels<float>& kernels<float>() {
 
 std::string isa() { return chosen()->half->isa; }
 
-void choose_isa(const std::string& name) {
-  const Isa* const found = find(name);
-  if (found == nullptr)
-    throw UsageError(
-        "isa", "{}: not one that this processor runs, expected avx512_amx, avx512_bf16, avx2 or portable",
-        name);
-  chosen() = found;
-}
+void choose_isa(const std::string& name) { chosen() = &named(name, "isa"); }
 
 }  // namespace graft::ops

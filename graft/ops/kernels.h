@@ -143,6 +143,14 @@ struct PanelProduct {
 };
 constexpr int64_t kMostTerms = 8;
 
+/// A matrix [columns, summed] in panels, of which sixteen columns from `column` on go into the panels of its
+/// transpose: those of the summed values from `first` (a multiple of kPanel) to `last`, which become columns.
+struct PanelTurn {
+  const int32_t* units;
+  int64_t columns, summed, column, first, last;
+  int32_t* out;  // the panel that starts at `first`
+};
+
 /// The values of a row that are too large for its scale; they count exactly.
 struct Outliers {
   static constexpr int64_t kMost = 8;
@@ -206,6 +214,7 @@ struct Kernels {
   // are whole panels.
   int64_t piece_rows, piece_columns;
   void (*pack_panel)(const T* columns, int64_t count, int64_t summed, int32_t* out);
+  void (*turn_panels)(const PanelTurn&);
   void (*panel_product)(const PanelProduct<T>&);
   void (*rows_to_int8)(const RowsToInt8<T>&);
   void (*int8_product)(const Int8Product<T>&);
@@ -218,7 +227,8 @@ int64_t attention_scratch(int64_t queries, int64_t keys, int64_t dim);
 template <class T>
 const Kernels<T>& kernels();
 
-/// "avx512_amx", "avx512_bf16", "avx2" or "portable": what kernels() is now.
+/// "avx512_amx", "avx512_bf16", "avx2" or "portable": what kernels() is now. At first the best that the
+/// processor runs, or what the environment's GRAFT_KERNELS names (UsageError as of choose_isa).
 std::string isa();
 /// For tests and comparisons; weights in panels want packing again. Errors: UsageError for a name that is
 /// unknown or that this processor cannot run.

@@ -73,9 +73,11 @@ void each_panel(int64_t rows, const std::vector<int64_t>& columns, int64_t row_b
 /// want them.
 Tensor pack_units(const Tensor& columns);
 
-/// x [T, summed] · columnsᵀ, the columns [columns, summed] as units in panels.
+/// x [T, summed] · columnsᵀ, the columns [columns, summed] as units in panels; or, turned, those of their
+/// transpose, which are put in panels of their own only while the product is made.
 struct PanelTerm {
   Tensor x, units;
+  bool turned = false;
 };
 /// A sum of at most kMostTerms products of equal size, and bias ([columns] or undefined).
 struct PanelSum {

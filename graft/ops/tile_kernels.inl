@@ -87,10 +87,16 @@ void each_block(int64_t rows, int64_t vecs, const Run& run) {
       _tile_dpbusd(sum, left, right);         \
   } while (false)
 
-/// A block's sums, `stride` apart, over terms of one depth.
-template <class Sum, bool kLower, bool kRight>
+/// What else there is to do while the tiles work.
+struct Nothing {
+  void a_step() {}
+};
+
+/// A block's sums, `stride` apart, over terms of one depth; meanwhile, a step of other work for each of the
+/// sum's.
+template <class Sum, bool kLower, bool kRight, class Other>
 void tile_sums(const TileSides* terms, int64_t count, const TileBlock& b, Sum* sums, int64_t stride,
-               bool accumulate) {
+               bool accumulate, Other& other) {
   const int64_t bytes = stride * 4;
   Sum* const lower = sums + kTile * stride;
   if (accumulate) {
@@ -115,6 +121,7 @@ void tile_sums(const TileSides* terms, int64_t count, const TileBlock& b, Sum* s
         _tile_loadd(7, right + 64, s->right_stride);
         GRAFT_TILE_DOT(Sum, 1, 4, 7);
       }
+      other.a_step();
       if constexpr (kLower) {
         _tile_loadd(5, left + kTile * s->left_stride, s->left_stride);
         GRAFT_TILE_DOT(Sum, 2, 5, 6);
@@ -131,16 +138,16 @@ void tile_sums(const TileSides* terms, int64_t count, const TileBlock& b, Sum* s
 }
 
 /// The same for a block of any size, over all terms.
-template <class Sum>
+template <class Sum, class Other>
 void block_sums(BlockTiles& tiles, const TileSides* terms, int64_t count, const TileBlock& b, Sum* sums,
-                int64_t stride, bool accumulate) {
+                int64_t stride, bool accumulate, Other& other) {
   const bool lower = b.rows > kTile, right = b.wide > 1;
-  const auto run = lower ? (right ? tile_sums<Sum, true, true> : tile_sums<Sum, true, false>)
-                         : (right ? tile_sums<Sum, false, true> : tile_sums<Sum, false, false>);
+  const auto run = lower ? (right ? tile_sums<Sum, true, true, Other> : tile_sums<Sum, true, false, Other>)
+                         : (right ? tile_sums<Sum, false, true, Other> : tile_sums<Sum, false, false, Other>);
   for (int64_t first = 0, last = 0; first < count; first = last) {
     while (last < count && terms[last].depth == terms[first].depth) ++last;
     tiles.shape(b.rows, terms[first].depth);
-    run(terms + first, last - first, b, sums, stride, accumulate || first > 0);
+    run(terms + first, last - first, b, sums, stride, accumulate || first > 0, other);
   }
 }
 
@@ -150,8 +157,9 @@ inline bool tiles_product(const Product<Half>& g, int64_t rows, int64_t vecs) {
   const TileSides sides(g.a, g.lda * 2, g.b, g.right.step * 4, g.steps);
   if (sides.steps == 0) return false;
   BlockTiles tiles;
+  Nothing nothing;
   each_block(rows, vecs, [&](const TileBlock& b) {
-    block_sums(tiles, &sides, 1, b, g.c + b.row * g.ldc + 16 * b.vec, g.ldc, g.accumulate);
+    block_sums(tiles, &sides, 1, b, g.c + b.row * g.ldc + 16 * b.vec, g.ldc, g.accumulate, nothing);
   });
   _tile_release();
   return true;
@@ -209,8 +217,43 @@ void tile_stream(const TileSides& s, int64_t rows, Sum* sums, int64_t stride, bo
   _tile_stored(3, sums + 3 * kTile, stride * 4);
 }
 
-/// All sums of a piece, over all terms, for finish(block, sums, their stride); begin(block) is told of a
-/// block when its sums begin. A block is finished while the tiles work on the next one.
+/// Sums of a block's rows [first, last), which begin at `sums`, `stride` apart.
+template <class Sum>
+struct SumRows {
+  TileBlock block;
+  int64_t first, last;
+  const Sum* sums;
+  int64_t stride;
+};
+
+/// A block whose sums are there: finish(SumRows) makes results of them, some rows a step.
+template <class Sum, class Finish>
+class Finishing {
+ public:
+  Finishing(const Finish& finish, int64_t stride) : finish_(finish), stride_(stride) {}
+  /// Another block, which the next one's `steps` will do; the one before is done.
+  void start(const TileBlock& block, const Sum* sums, int64_t steps) {
+    block_ = block, sums_ = sums, next_ = 0;
+    each_ = (block.rows + steps - 1) / steps;
+  }
+  void a_step() { rows(std::min(block_.rows, next_ + each_)); }
+  void rest() { rows(block_.rows); }
+
+ private:
+  void rows(int64_t last) {
+    if (next_ < last) finish_(SumRows<Sum>{block_, next_, last, sums_ + next_ * stride_, stride_});
+    next_ = last;
+  }
+  const Finish& finish_;
+  int64_t stride_;
+  TileBlock block_;
+  const Sum* sums_ = nullptr;
+  int64_t next_ = 0, each_ = 0;
+};
+
+/// All sums of a piece, over all terms, for finish(SumRows); begin(block) is told of a block when its sums
+/// begin. A block is finished between the steps of the next one: the tiles go on, where behind them they
+/// would wait a third of the time.
 template <class Sum, class Begin, class Finish>
 void tile_panel(const TileSides* terms, int64_t count, int64_t rows, int64_t vecs, const Begin& begin,
                 const Finish& finish) {
@@ -221,20 +264,22 @@ void tile_panel(const TileSides* terms, int64_t count, int64_t rows, int64_t vec
     for (int64_t i = 0; i < count; ++i) tile_stream(terms[i], rows, sums[0], kPanel, i > 0);
     _tile_release();
     for (int64_t vec = 0; vec < vecs; vec += 2)
-      finish(TileBlock{0, rows, vec, 2}, sums[0] + 16 * vec, kPanel);
+      finish(SumRows<Sum>{{0, rows, vec, 2}, 0, rows, sums[0] + 16 * vec, kPanel});
     return;
   }
+  int64_t steps = 0;
+  for (int64_t i = 0; i < count; ++i) steps += terms[i].steps;
   BlockTiles tiles;
-  TileBlock before;
+  Finishing<Sum, Finish> before(finish, kStride);
   int64_t at = 0;
   each_block(rows, vecs, [&](const TileBlock& block) {
     begin(block);
-    block_sums(tiles, terms, count, block, sums[at], kStride, false);
+    block_sums(tiles, terms, count, block, sums[at], kStride, false, before);
+    before.rest();
+    before.start(block, sums[at], steps);
     at = 1 - at;
-    if (before.rows > 0) finish(before, sums[at], kStride);
-    before = block;
   });
-  finish(before, sums[1 - at], kStride);
+  before.rest();
   _tile_release();
 }
 
@@ -249,20 +294,21 @@ void ask_for_rows(const TileBlock& b, T* y, int64_t stride) {
 }
 
 /// sums + bias as bfloat16. Whole lines have a loop of their own: a tenth of a product.
-inline void store_sums(const PanelProduct<Half>& g, const TileBlock& b, const float* sums, int64_t stride) {
-  const int64_t column = 16 * b.vec, left = std::min<int64_t>(16, g.columns - column),
+inline void store_sums(const PanelProduct<Half>& g, const SumRows<float>& r) {
+  const int64_t column = 16 * r.block.vec, left = std::min<int64_t>(16, g.columns - column),
                 right = std::clamp<int64_t>(g.columns - column - 16, 0, 16);
   const Vec left_bias = g.bias ? vload_first(g.bias + column, left) : vset(0.0f);
   const Vec right_bias = g.bias ? vload_first(g.bias + column + 16, right) : vset(0.0f);
-  Half* y = g.y + b.row * g.y_stride + column;
+  Half* y = g.y + (r.block.row + r.first) * g.y_stride + column;
+  const float* sums = r.sums;
   if (right == 16) {
-    for (int64_t i = 0; i < b.rows; ++i, sums += stride, y += g.y_stride) {
+    for (int64_t i = r.first; i < r.last; ++i, sums += r.stride, y += g.y_stride) {
       vstore(y, vload(sums) + left_bias);
       vstore(y + 16, vload(sums + 16) + right_bias);
     }
     return;
   }
-  for (int64_t i = 0; i < b.rows; ++i, sums += stride, y += g.y_stride) {
+  for (int64_t i = r.first; i < r.last; ++i, sums += r.stride, y += g.y_stride) {
     vstore_first(y, vload(sums) + left_bias, left);
     if (right > 0) vstore_first(y + 16, vload(sums + 16) + right_bias, right);
   }
@@ -279,7 +325,7 @@ inline bool tiles_panel_product(const PanelProduct<Half>& g) {
   }
   tile_panel<float>(
       terms.data(), g.count, g.rows, vecs, [&](const TileBlock& b) { ask_for_rows(b, g.y, g.y_stride); },
-      [&](const TileBlock& b, const float* sums, int64_t stride) { store_sums(g, b, sums, stride); });
+      [&](const SumRows<float>& r) { store_sums(g, r); });
   return true;
 }
 
@@ -288,18 +334,17 @@ bool tiles_int8_product(const Int8Product<T>& g) {
   const int64_t vecs = (g.columns + 15) / 16;
   const TileSides sides(g.x, g.x_stride, g.panel, vecs * 64, g.units);
   if (sides.steps == 0) return false;
-  tile_panel<int32_t>(
-      &sides, 1, g.rows, vecs, [&](const TileBlock& b) { ask_for_rows(b, g.y, g.y_stride); },
-      [&](const TileBlock& b, const int32_t* sums, int64_t stride) {
-        for (int64_t v = 0; v < b.wide; ++v) {
-          const Int8Columns columns(g, 16 * (b.vec + v));
-          const Pairs offset = pload(g.offset + columns.first);
-          for (int64_t i = 0; i < b.rows; ++i) {
-            const Pairs whole = pminus(pload(sums + i * stride + 16 * v), offset);
-            int8_lanes(g, columns, b.row + i, whole, g.panel + columns.first, 16 * vecs);
-          }
-        }
-      });
+  const auto begin = [&](const TileBlock& b) { ask_for_rows(b, g.y, g.y_stride); };
+  tile_panel<int32_t>(&sides, 1, g.rows, vecs, begin, [&](const SumRows<int32_t>& r) {
+    for (int64_t v = 0; v < r.block.wide; ++v) {
+      const Int8Columns columns(g, 16 * (r.block.vec + v));
+      const Pairs offset = pload(g.offset + columns.first);
+      for (int64_t i = 0; i < r.last - r.first; ++i) {
+        const Pairs whole = pminus(pload(r.sums + i * r.stride + 16 * v), offset);
+        int8_lanes(g, columns, r.block.row + r.first + i, whole, g.panel + columns.first, 16 * vecs);
+      }
+    }
+  });
   return true;
 }
 #undef GRAFT_TILE_DOT

@@ -8,6 +8,7 @@
 #include "graft/peft/bottleneck.h"
 #include "graft/peft/lora.h"
 #include "graft/session/adapter_head.h"
+#include "graft/session/memory_plan.h"
 #include "graft/session/session.h"
 
 namespace graft {
@@ -44,6 +45,9 @@ LoadOptions load_options(const Recipe& recipe, const Task& task) {
   options.label_names = task.label_names();
   if (!task.problem_type().empty()) options.problem_type = task.problem_type();
   options.seed = static_cast<uint64_t>(recipe.train.seed);
+  if (!recipe.train.memory.empty())
+    options.second_layout =
+        std::min(options.second_layout, parse_bytes(recipe.train.memory, "train.memory") / 8);
   for (const Json& method : method_list(recipe.method)) {
     if (method.contains("layer_replication"))
       options.layer_replication = layer_ranges(method["layer_replication"]);

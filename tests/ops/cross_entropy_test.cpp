@@ -37,6 +37,32 @@ TEST(CrossEntropy, PlainGradientsEqualDifferences) {
   }
 }
 
+/// The gradient to x of the loss of 2 x; `held`: somebody has the logits meanwhile.
+Tensor gradient_of_doubled(const Tensor& x, const Tensor& target, Tensor* held) {
+  Tensor loss;
+  {
+    const Tensor logits = x * 2;
+    if (held) *held = logits;
+    loss = ops::cross_entropy(logits, target);
+  }
+  return torch::autograd::grad({loss}, {x})[0];
+}
+
+TEST(CrossEntropy, WritesOverNoLogitsThatSomebodyHas) {
+  each_form([](at::ScalarType type) {
+    const Case c{40, 1000};
+    const Tensor target = targets(c), x = normal({c.rows, c.n}, 1).to(type).requires_grad_(true);
+    Tensor held;
+    const Tensor kept = gradient_of_doubled(x, target, &held),
+                 in_place = gradient_of_doubled(x, target, nullptr);
+    EXPECT_TRUE(at::equal(held, x.detach() * 2));
+    EXPECT_TRUE(at::equal(kept, in_place));
+    const Tensor loss = ops::cross_entropy(x * 2, target);
+    torch::autograd::grad({loss}, {x}, {}, /*retain_graph=*/true);
+    EXPECT_THROW(torch::autograd::grad({loss}, {x}), InternalError);
+  });
+}
+
 TEST(CrossEntropy, RefusesLabelsOutside) {
   for (const int64_t label : {int64_t{-1}, int64_t{4}}) {
     EXPECT_THROW(ops::cross_entropy(at::zeros({1, 4}), at::full({1}, label, at::kLong)), DataError);

@@ -107,6 +107,31 @@ TEST(FrozenLinear, RepacksAnotherWeight) {
                at::linear(normal({50, 16}, 4, at::kFloat), other), 2e-6, "another number of rows");
 }
 
+/// What a gradient is by two layouts, and by one.
+void expect_one_layout_does(int64_t rows, int64_t in, int64_t out, at::ScalarType type,
+                            const std::string& what) {
+  ops::PackedWeight two, one{.single = true};
+  const Tensor weight = normal({out, in}, 2).to(type), d_y = normal({rows, out}, 3).to(type);
+  const Tensor expected = ops::frozen_linear_gradient(d_y, weight, two);
+  const Tensor found = ops::frozen_linear_gradient(d_y, weight, one);
+  EXPECT_FALSE(one.backward.defined() && ops::goes_in_panels(d_y, weight)) << what;
+  if (ops::goes_in_panels(d_y, weight)) {
+    EXPECT_TRUE(at::equal(found, expected)) << what;
+  } else {
+    expect_close(found, expected, tolerance(type), what);
+  }
+}
+
+TEST(FrozenLinear, OneLayoutGivesTheSameGradient) {
+  each_form([](at::ScalarType type) {
+    for (const Case& c : cases())
+      expect_one_layout_does(c.rows, c.in, c.out, type,
+                             fmt::format("{}, {}, {}", c.name, at::toString(type), ops::isa()));
+    // More than may be turned at once.
+    expect_one_layout_does(3, 330, 70'001, type, fmt::format("deep, {}, {}", at::toString(type), ops::isa()));
+  });
+}
+
 TEST(FrozenLinear, SavesNoInput) {
   ops::PackedWeight packed;
   const Tensor weight = normal({8, 16}, 2, at::kFloat);
