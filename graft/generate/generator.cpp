@@ -46,6 +46,8 @@ struct Generator::Answer {
 /// What was read already: by the stack that writes, and (two stacks) what it sees of the encoder's rows.
 struct Generator::Caches {
   KvCache own, cross;
+  bool far = false;    // the keys are of passes beyond ModelInfo::rotary_switch
+  bool mixed = false;  // of passes on both sides of it
   Caches(const ModelInfo& info, int64_t sequences, int64_t capacity)
       : own(info.num_layers, sequences, capacity),
         cross(info.is_encoder_decoder ? info.num_layers : 0, sequences, 1) {}
@@ -56,6 +58,7 @@ struct Generator::Caches {
   void add(const Caches& others) {
     own.add(others.own);
     cross.add(others.cross);
+    mixed = mixed || others.mixed || far != others.far;
   }
 };
 
@@ -189,9 +192,8 @@ void Generator::step(Active& active, bool first, const GenerateConfig& config,
   active.answers = std::move(going_on);
 }
 
-/// → logits [B, vocabulary] float32 behind each sequence's last row. The first pass reads all of it, a later
-/// one what was chosen last.
-Tensor Generator::pass(const std::vector<Answer*>& answers, bool first, Caches& caches) const {
+/// The first pass reads all of each sequence, a later one what was chosen last.
+Batch Generator::batch_of(const std::vector<Answer*>& answers, bool first, Caches& caches) const {
   std::vector<int64_t> ids, lengths, starts, sources, source_lengths;
   for (const Answer* answer : answers) {
     const size_t begin = first ? 0 : answer->seen.size() - 1;
@@ -215,6 +217,20 @@ Tensor Generator::pass(const std::vector<Answer*>& answers, bool first, Caches& 
     batch.layout = Layout::of(source_lengths);
   }
   if (adapter_ && adapter_->input) batch = adapter_->input->before(model_, std::move(batch));
+  return batch;
+}
+
+/// → logits [B, vocabulary] float32 behind each sequence's last row. All is read anew where the cache's keys
+/// are rotated by other frequencies than this pass has.
+Tensor Generator::pass(const std::vector<Answer*>& answers, bool first, Caches& caches) const {
+  Batch batch = batch_of(answers, first, caches);
+  const int64_t limit = model_.info().rotary_switch;
+  const bool far = limit > 0 && batch.layout.reach() > limit;
+  if (!first && (caches.mixed || far != caches.far)) {
+    caches = Caches(model_.info(), static_cast<int64_t>(answers.size()), batch.layout.reach() + 64);
+    batch = batch_of(answers, true, caches);
+  }
+  caches.far = far;
   return model_.logits(model_.run(batch), batch).to(at::kFloat).contiguous();
 }
 

@@ -64,6 +64,7 @@ class Generator {
   void check(const std::vector<int64_t>& prompt, size_t index) const;
   void work(std::vector<Answer>& answers, const GenerateConfig& config, const GenerateEvents& events) const;
   void step(Active& active, bool first, const GenerateConfig& config, const GenerateEvents& events) const;
+  Batch batch_of(const std::vector<Answer*>& answers, bool first, Caches& caches) const;
   Tensor pass(const std::vector<Answer*>& answers, bool first, Caches& caches) const;
   bool advance(Answer& answer, std::span<const float> logits, const GenerateConfig& config,
                const GenerateEvents& events) const;

@@ -124,7 +124,6 @@ class Gemma2Network : public Module {
     add("norm", norm_);
   }
   Tensor forward(const Batch& batch) const {
-    rotary_.prepare(batch.layout.positions);
     const Tensor x = embed_tokens_.inputs(batch.input_ids, batch.embeddings);
     return run_stack(layers_, x, batch, [this](const Tensor& y) { return norm_.forward(y); });
   }

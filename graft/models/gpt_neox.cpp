@@ -62,9 +62,7 @@ class GptNeoxAttention : public Module {
     const Tensor fused = query_key_value_.forward(x, dropout).view({x.size(0), heads_, 3 * head_dim_});
     const Tensor q = pass.query_input(fused.narrow(2, 0, head_dim_));
     const Tensor k = fused.narrow(2, head_dim_, head_dim_), v = fused.narrow(2, 2 * head_dim_, head_dim_);
-    const Projections rotated{rotary_.apply(q, pass.query_positions()),
-                              rotary_.apply(k, pass.layout.positions), v};
-    return dense_.forward(attend(rotated, pass, settings_), dropout);
+    return dense_.forward(attend(rotary_.apply({q, k, v}, pass), pass, settings_), dropout);
   }
 
  private:
@@ -144,7 +142,6 @@ class GptNeoxNetwork : public Module {
     add("final_layer_norm", final_norm_);
   }
   Tensor forward(const Batch& batch) const {
-    rotary_.prepare(batch.layout.positions);
     const Tensor x = dropped(embed_in_.inputs(batch.input_ids, batch.embeddings), dropout_, batch.dropout);
     return run_stack(layers_, x, batch, [this](const Tensor& y) { return final_norm_.forward(y); });
   }
@@ -159,11 +156,12 @@ class GptNeoxNetwork : public Module {
 };
 
 std::unique_ptr<Model> create(const Json& config, HeadKind head, int64_t num_labels) {
-  auto record =
-      read_config<GptNeoxConfig>(config, {"rope_theta", "rope_scaling", "rope_parameters", "rotary_pct",
-                                          "rotary_emb_base", "partial_rotary_factor", "classifier_dropout",
-                                          "attention_probs_dropout_prob", "hidden_dropout_prob"});
+  auto record = read_config<GptNeoxConfig>(
+      config, {"rope_theta", "rope_scaling", "rope_parameters", "rotary_pct", "rotary_emb_base",
+               "partial_rotary_factor", "classifier_dropout", "attention_probs_dropout_prob",
+               "hidden_dropout_prob", "original_max_position_embeddings"});
   Json rotary = config;
+  rotary["max_position_embeddings"] = record.max_position_embeddings;
   if (!rotary.contains("rotary_pct")) rotary["rotary_pct"] = 0.25;  // the family's default
   record.rotary = RotaryConfig::read(rotary);
   DecoderModel<GptNeoxNetwork>::Traits traits;
@@ -174,8 +172,9 @@ std::unique_ptr<Model> create(const Json& config, HeadKind head, int64_t num_lab
                  .num_kv_heads = record.num_attention_heads,
                  .head_dim = record.head_dim(),
                  .vocab_size = record.vocab_size,
-                 .max_positions = record.max_position_embeddings,
-                 .is_decoder = true};
+                 .max_positions = record.rotary.longest(),
+                 .is_decoder = true,
+                 .rotary_switch = record.rotary.switch_length()};
   traits.network = "gpt_neox";
   traits.roles = {{"query_key_value", "attention.query_key_value"},
                   {"attention_output", "attention.dense"},

@@ -32,7 +32,8 @@ struct ModelInfo {
   std::string model_type;
   int64_t hidden_size = 0, num_layers = 0, num_heads = 0, num_kv_heads = 0, head_dim = 0;
   int64_t vocab_size = 0, max_positions = 0;
-  bool is_decoder = false;  // causal: reads from left to right
+  bool is_decoder = false;    // causal: reads from left to right
+  int64_t rotary_switch = 0;  // keys of passes that reach further do not fit those of others; 0: all fit
   bool is_encoder_decoder =
       false;  // then num_layers are the decoder's (those that a cache holds), and there are
   int64_t num_encoder_layers = 0;   // the encoder's

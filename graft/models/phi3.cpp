@@ -65,9 +65,7 @@ class Phi3Attention : public Module {
     const Tensor fused = qkv_proj_.forward(x, dropout).view({-1, heads_ + 2 * kv_heads_, head_dim_});
     const Tensor q = pass.query_input(fused.narrow(1, 0, heads_));
     const Tensor k = fused.narrow(1, heads_, kv_heads_), v = fused.narrow(1, heads_ + kv_heads_, kv_heads_);
-    const Projections rotated{rotary_.apply(q, pass.query_positions()),
-                              rotary_.apply(k, pass.layout.positions), v};
-    return o_proj_.forward(attend(rotated, pass, settings_), dropout);
+    return o_proj_.forward(attend(rotary_.apply({q, k, v}, pass), pass, settings_), dropout);
   }
 
  private:
@@ -107,8 +105,10 @@ std::unique_ptr<Block> make_block(const Phi3Config& config, const Rotary& rotary
 }
 
 std::unique_ptr<Model> create(const Json& config, HeadKind head, int64_t num_labels) {
-  const auto record = read_rotary_config<Phi3Config>(
-      config, {"partial_rotary_factor", "original_max_position_embeddings", "embd_pdrop"}, true);
+  Json given = config;
+  const char* const original = "original_max_position_embeddings";
+  if (!given.contains(original)) given[original] = 4096;  // the family's default
+  const auto record = read_rotary_config<Phi3Config>(given, {"partial_rotary_factor", "embd_pdrop"}, true);
   check_window(record.sliding_window);
   DecoderTraits traits = rotary_traits("phi3", record);
   traits.roles = {{"query_key_value", "self_attn.qkv_proj"},

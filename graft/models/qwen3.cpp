@@ -78,8 +78,7 @@ class Qwen3Attention : public Module {
   }
   Tensor forward(const Tensor& x, const LayerPass& pass) const {
     const auto [q, k, v] = project(q_proj_, k_proj_, v_proj_, x, pass, head_dim_);
-    const Projections rotated{rotary_.apply(q_norm_.forward(q), pass.query_positions()),
-                              rotary_.apply(k_norm_.forward(k), pass.layout.positions), v};
+    const Projections rotated = rotary_.apply({q_norm_.forward(q), k_norm_.forward(k), v}, pass);
     return o_proj_.forward(attend(rotated, pass, settings_), pass.batch.dropout);
   }
 

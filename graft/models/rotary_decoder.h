@@ -17,10 +17,13 @@ namespace graft {
 /// only where positions are scaled.
 template <class Config>
 Config read_rotary_config(const Json& config, std::vector<std::string> harmless = {}, bool partial = false) {
-  harmless.insert(harmless.end(), {"rope_theta", "rope_scaling", "rope_parameters"});
+  harmless.insert(harmless.end(),
+                  {"rope_theta", "rope_scaling", "rope_parameters", "original_max_position_embeddings"});
   auto record = read_config<Config>(config, harmless);
   check_heads(record.num_attention_heads, record.kv_heads(), record.dim());
-  record.rotary = RotaryConfig::read(config);
+  Json positions = config;
+  positions["max_position_embeddings"] = record.max_position_embeddings;
+  record.rotary = RotaryConfig::read(positions);
   if (!partial && record.rotary.type == "default") record.rotary.partial_factor = 1;
   return record;
 }
@@ -44,7 +47,6 @@ class RotaryStack : public Module {
   }
   /// → [T, hidden]; [N, hidden] where rows are read.
   Tensor forward(const Batch& batch) const {
-    rotary_.prepare(batch.layout.positions);
     const Tensor x = embed_tokens_.inputs(batch.input_ids, batch.embeddings);
     return run_stack(blocks_, x, batch, [this](const Tensor& y) { return norm_.forward(y); });
   }
@@ -80,8 +82,9 @@ DecoderTraits rotary_traits(const char* model_type, const Config& record) {
                  .num_kv_heads = record.kv_heads(),
                  .head_dim = record.dim(),
                  .vocab_size = record.vocab_size,
-                 .max_positions = record.max_position_embeddings,
-                 .is_decoder = true};
+                 .max_positions = record.rotary.longest(),
+                 .is_decoder = true,
+                 .rotary_switch = record.rotary.switch_length()};
   traits.network = "model";
   traits.roles = gated_roles();
   traits.tied = record.tie_word_embeddings;

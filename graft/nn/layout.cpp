@@ -14,6 +14,13 @@ int64_t Layout::longest() const {
   return most;
 }
 
+int64_t Layout::reach() const {
+  if (positions.numel() == 0) return 0;
+  const Tensor all = positions.contiguous();
+  const int64_t* const first = all.const_data_ptr<int64_t>();
+  return *std::max_element(first, first + all.numel()) + 1;
+}
+
 Layout Layout::of(const std::vector<int64_t>& lengths, const std::vector<int64_t>& first) {
   if (!first.empty() && first.size() != lengths.size()) {
     throw InternalError("layout", "{} first positions for {} sequences", first.size(), lengths.size());
@@ -33,10 +40,9 @@ Layout Layout::of(const std::vector<int64_t>& lengths, const std::vector<int64_t
 }
 
 void Layout::check_positions(int64_t limit) const {
-  const int64_t highest = positions.numel() == 0 ? -1 : positions.max().item<int64_t>();
-  if (highest >= limit) {
-    throw DataError("input", "position {}, the model reads at most {} tokens; shorten the sequence", highest,
-                    limit);
+  if (reach() > limit) {
+    throw DataError("input", "position {}, the model reads at most {} tokens; shorten the sequence",
+                    reach() - 1, limit);
   }
 }
 

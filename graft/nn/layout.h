@@ -20,6 +20,8 @@ struct Layout {
     return offsets[static_cast<size_t>(b) + 1] - offsets[static_cast<size_t>(b)];
   }
   int64_t longest() const;
+  /// One more than the highest position; 0 without rows.
+  int64_t reach() const;
 
   /// Positions count from `first` (one a sequence; 0 where empty) in each sequence.
   static Layout of(const std::vector<int64_t>& lengths, const std::vector<int64_t>& first = {});

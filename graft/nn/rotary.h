@@ -1,41 +1,27 @@
-// Rotary positions as config.json describes them, in both of its layouts, and the tables that grow with what
-// is read.
+// Rotates queries and keys by the positions of their rows, from a table that grows with what is read.
 #pragma once
-#include <string>
-
-#include "graft/base/json.h"
+#include "graft/nn/attention.h"
+#include "graft/nn/rotary_config.h"
 #include "graft/ops/rope.h"
 
 namespace graft {
 
-using at::Tensor;
-
-/// transformers 5: rope_parameters {rope_type, rope_theta, …}. Earlier: rope_theta and rope_scaling beside
-/// each other.
-struct RotaryConfig {
-  std::string type = "default";  // default, linear, llama3
-  double theta = 10000;
-  double factor = 1, low_freq_factor = 1, high_freq_factor = 4;
-  double partial_factor = 1;  // share of a head's dimensions that rotate
-  int64_t original_max_positions = 0;
-
-  /// Errors: DataError naming a type or setting that is not implemented.
-  static RotaryConfig read(const Json& config, double default_theta = 10000);
-  /// [dim / 2] float32. Sources: Su et al. 2021; for llama3 the model card of Llama 3.1.
-  Tensor inverse_frequencies(int64_t dim) const;
-};
-
-/// Rotates heads; its table covers the longest position read so far.
+/// One network's, for all of its layers. Where frequencies depend on the length (dynamic, longrope), the
+/// longest position of a pass decides for all of its sequences, as in transformers; but earlier, longer
+/// passes leave nothing behind here, where they do in transformers' dynamic.
 class Rotary {
  public:
+  /// Errors: DataError where the configuration does not fit `head_dim`.
   Rotary(const RotaryConfig& config, int64_t head_dim);
-  /// x [T, H, D], positions [T] → [T, H, D].
-  Tensor apply(const Tensor& x, const Tensor& positions) const;
-  /// Grows the table for these positions; call once a pass, before the layers.
-  void prepare(const Tensor& positions) const;
+  /// Queries and keys rotated, values as they are.
+  Projections apply(const Projections& projections, const LayerPass& pass) const;
+  /// Covers the positions of `layout`; stays as it is until the next call.
+  const ops::RopeTable& table(const Layout& layout) const;
 
  private:
-  Tensor inverse_frequencies_;
+  RotaryConfig config_;
+  int64_t rotated_;
+  mutable int64_t length_;  // the frequency_length of the table
   mutable ops::RopeTable table_;
 };
 

@@ -19,9 +19,7 @@ RotaryAttention::RotaryAttention(const Shape& shape, const Rotary& rotary, const
 }
 
 Tensor RotaryAttention::forward(const Tensor& x, const LayerPass& pass) const {
-  const auto [q, k, v] = project(q_proj_, k_proj_, v_proj_, x, pass, head_dim_);
-  const Projections rotated{rotary_.apply(q, pass.query_positions()), rotary_.apply(k, pass.layout.positions),
-                            v};
+  const Projections rotated = rotary_.apply(project(q_proj_, k_proj_, v_proj_, x, pass, head_dim_), pass);
   return o_proj_.forward(attend(rotated, pass, settings_), pass.batch.dropout);
 }
 

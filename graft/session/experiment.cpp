@@ -1,10 +1,12 @@
 #include "graft/session/experiment.h"
 
+#include <algorithm>
 #include <cmath>
 #include <future>
 
 #include "graft/base/error.h"
 #include "graft/io/checkpoint.h"
+#include "graft/nn/rotary_config.h"
 #include "graft/peft/bottleneck.h"
 #include "graft/peft/lora.h"
 #include "graft/session/adapter_head.h"
@@ -25,8 +27,8 @@ Json scratch_config(const fs::path& path) {
 /// The longest sequence by config.json; 0 where it does not say.
 int64_t positions_of(const Json& config) {
   for (const char* key : {"max_position_embeddings", "n_positions"}) {
-    if (config.is_object() && config.contains(key) && config[key].is_number_integer())
-      return config[key].get<int64_t>();
+    if (!config.is_object() || !config.contains(key) || !config[key].is_number_integer()) continue;
+    return std::max(config[key].get<int64_t>(), RotaryConfig::read(config).longest());
   }
   return 0;
 }

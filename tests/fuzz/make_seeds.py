@@ -62,6 +62,13 @@ def model_config_seeds():
                 {"model_type": "llama", "hidden_size": 8, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 4,
                  "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
                                   "original_max_position_embeddings": 32}},
+                {"model_type": "llama", "hidden_size": 16, "num_attention_heads": 2, "max_position_embeddings": 32,
+                 "rope_scaling": {"type": "yarn", "factor": 4.0, "beta_fast": 16, "beta_slow": 2, "mscale": 1.0, "mscale_all_dim": 0.5,
+                                  "truncate": False}},
+                {"model_type": "gpt_neox", "hidden_size": 16, "num_attention_heads": 2, "rotary_pct": 0.5,
+                 "rope_scaling": {"type": "dynamic", "factor": 2}},
+                {"model_type": "phi3", "hidden_size": 8, "num_attention_heads": 2, "original_max_position_embeddings": 16,
+                 "rope_parameters": {"rope_type": "longrope", "short_factor": [1, 1.5], "long_factor": [2, 4], "attention_factor": 1.2}},
                 {"model_type": "bert", "hidden_size": 7, "num_attention_heads": 2, "id2label": {"0": "a"}, "num_labels": 3}]
     return [json.dumps(config).encode() for config in configs] + [b"", b"[]"]
 

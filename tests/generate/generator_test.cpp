@@ -109,6 +109,47 @@ TEST(Generator, WaitingPromptsEnterWhereOthersEnd) {
   EXPECT_GE(passes, later / 3);
 }
 
+/// Frequencies that switch beyond twelve positions.
+std::unique_ptr<Model> longrope_model() {
+  Json config = tiny_model()->config;
+  config["original_max_position_embeddings"] = 12;
+  config["rope_parameters"] = {{"rope_type", "longrope"},
+                               {"short_factor", {1.0, 1.5, 2.0, 3.0}},
+                               {"long_factor", {4.0, 6.0, 9.0, 12.0}}};
+  return new_model(config, {.head = HeadKind::causal_lm, .seed = 9});
+}
+
+TEST(Generator, WhatSwitchesItsFrequenciesIsReadAnew) {
+  const auto model = longrope_model();
+  const Generator generator(*model, nullptr, nullptr);
+  for (const auto& prompt : kPrompts) {
+    EXPECT_EQ(generator.run({prompt}, {.max_new_tokens = 20})[0].ids, without_cache(*model, prompt, 20));
+  }
+}
+
+/// A long sequence decides for its company; where it ends, and another one enters, nobody sees keys of both
+/// sorts.
+TEST(Generator, KeysOfOtherFrequenciesAreNotMixed) {
+  const auto model = longrope_model();
+  const Generator generator(*model, nullptr, nullptr);
+  const std::vector<int64_t> longest = {11, 31, 8, 22, 40, 5, 17, 29, 2, 44, 13, 6, 38, 20};
+  const auto& beside = kPrompts[1];
+  const auto& waiting = kPrompts[2];
+  const int64_t eos = generator.run({longest}, {.max_new_tokens = 3})[0].ids.back();
+  const auto out =
+      generator.run({longest, beside, waiting}, {.max_new_tokens = 8, .eos = {eos}, .batch_size = 2});
+  ASSERT_EQ(out[0].ids.size(), 3U);
+  ASSERT_EQ(out[1].ids.size(), 8U);
+  std::vector<int64_t> seen = beside;
+  for (size_t i = 0; i < out[1].ids.size(); ++i) {
+    if (i >= out[0].ids.size()) {
+      EXPECT_EQ(out[1].ids[i], without_cache(*model, seen, 1)[0]) << "token " << i;
+    }
+    seen.push_back(out[1].ids[i]);
+  }
+  EXPECT_EQ(out[2].ids, generator.run({waiting}, {.max_new_tokens = 8, .eos = {eos}})[0].ids);
+}
+
 TEST(Generator, EndsWithTheModelsContext) {
   const auto model = tiny_model();
   const auto out = Generator(*model, nullptr, nullptr).run(kPrompts, {.max_new_tokens = 1000});

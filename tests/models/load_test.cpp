@@ -58,8 +58,9 @@ TEST(Load, WrongSettings) {
   refused(kLlama, "head_dim", 0, "head_dim 0");
   refused(kLlama, "head_dim", 7, "7 rotated dimensions");
   refused(kLlama, "hidden_act", "swishh", "hidden_act");
-  refused(kLlama, "rope_scaling", Json{{"rope_type", "yarn"}, {"factor", 4.0}}, "rope_type yarn");
-  refused(kLlama, "rope_scaling", Json{{"rope_type", "linear"}, {"beta_fast", 4.0}}, "beta_fast");
+  refused(kLlama, "rope_scaling", Json{{"rope_type", "proportional"}, {"factor", 4.0}},
+          "rope_type proportional is not implemented");
+  refused(kLlama, "rope_scaling", Json{{"rope_type", "linear"}, {"mrope_section", 4.0}}, "mrope_section");
   refused(kLlama, "rms_norm_eps", 0, "rms_norm_eps");
   refused(kLlama, "model_type", "lama", "did you mean llama");
   refused(kLlama, "model_type", 3, "model_type");

@@ -1,11 +1,10 @@
-// Where keys lie: layout, prefix, cache, rows that are read; and the rotary tables.
+// Where keys lie: layout, prefix, cache, rows that are read.
 #include "graft/nn/attention.h"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include "graft/base/error.h"
-#include "graft/nn/rotary.h"
 
 namespace graft {
 namespace {
@@ -159,44 +158,6 @@ TEST(Cache, OthersComeInTheSlotsOfThoseThatLeft) {
   cache.add(one);
   EXPECT_TRUE(at::equal(held(cache.values(0), 0), at::tensor({60.f})));
   EXPECT_THROW(cache.add(KvCache(2, 1, 1)), InternalError);
-}
-
-TEST(Rotary, BothLayoutsOfTheConfigMeanTheSame) {
-  const auto older = RotaryConfig::read(parse_json(R"({"rope_theta": 5000.0, "max_position_embeddings": 64,
-      "rope_scaling": {"type": "linear", "factor": 2.0}})",
-                                                   "older"));
-  const auto newer = RotaryConfig::read(parse_json(R"({"max_position_embeddings": 64,
-      "rope_parameters": {"rope_type": "linear", "rope_theta": 5000.0, "factor": 2.0}})",
-                                                   "newer"));
-  EXPECT_TRUE(at::equal(older.inverse_frequencies(8), newer.inverse_frequencies(8)));
-  // 5000^(-2/8) / 2
-  EXPECT_NEAR(older.inverse_frequencies(8)[1].item<double>(), 0.0594604, 1e-6);
-}
-
-TEST(Rotary, Llama3KeepsShortWavesAndStretchesLongOnes) {
-  RotaryConfig config{
-      .type = "llama3", .theta = 500000, .factor = 8, .low_freq_factor = 1, .high_freq_factor = 4};
-  config.original_max_positions = 8192;
-  const Tensor scaled = config.inverse_frequencies(128);
-  config.type = "default";
-  const Tensor plain = config.inverse_frequencies(128);
-  EXPECT_EQ(scaled[0].item<float>(), plain[0].item<float>());
-  EXPECT_NEAR((plain[63] / scaled[63]).item<double>(), 8, 1e-5);
-  EXPECT_TRUE((scaled <= plain).all().item<bool>());
-}
-
-TEST(Rotary, TheTableGrowsWithThePositions) {
-  const Rotary rotary({}, 4);
-  const Tensor x = at::ones({2, 1, 4});
-  const Tensor near = at::tensor({0, 3}, at::kLong), far = at::tensor({0, 5000}, at::kLong);
-  rotary.prepare(near);
-  const Tensor before = rotary.apply(x, near);
-  EXPECT_TRUE(at::equal(before[0], x[0]));
-  // cos 3 - sin 3, from the halves (i, i + 2)
-  EXPECT_NEAR(before[1][0][0].item<double>(), -1.1311125, 1e-6);
-  rotary.prepare(far);
-  EXPECT_TRUE(at::equal(rotary.apply(x, near), before));
-  EXPECT_TRUE(rotary.apply(x, far)[1].isfinite().all().item<bool>());
 }
 
 }  // namespace

@@ -37,6 +37,18 @@ MODELS = {
         vocab_size=61, hidden_size=16, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=24,
         max_position_embeddings=64, rms_norm_eps=1e-3, tie_word_embeddings=False, pad_token_id=0, bos_token_id=1, eos_token_id=2)),
 }
+# Trained on eight positions; the longest row, and the end of what is generated, lie beyond.
+SCALED = dict(vocab_size=61, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24, rms_norm_eps=1e-3,
+              tie_word_embeddings=False, pad_token_id=0, bos_token_id=1, eos_token_id=2)
+ROTARY = {
+    "llama-yarn": ("causal_lm", transformers.LlamaConfig(**SCALED, num_key_value_heads=1, max_position_embeddings=32, rope_parameters=dict(
+        rope_type="yarn", factor=4.0, original_max_position_embeddings=8))),
+    "llama-dynamic": ("causal_lm", transformers.LlamaConfig(**SCALED, num_key_value_heads=1, max_position_embeddings=8, rope_parameters=dict(
+        rope_type="dynamic", factor=4.0))),
+    "phi3-longrope": ("causal_lm", transformers.Phi3Config(
+        **SCALED, max_position_embeddings=32, original_max_position_embeddings=8, rope_parameters=dict(
+            rope_type="longrope", partial_rotary_factor=0.5, short_factor=[1.0, 1.5], long_factor=[2.0, 6.0]))),
+}
 LORA = {
     "lora": dict(r=4, lora_alpha=10),
     "lora-all-linear": dict(r=3, lora_alpha=5, target_modules="all-linear", use_rslora=True),
@@ -121,13 +133,12 @@ def file_keys(model):
 
 
 def greedy(model, prompt):
-    """→ eight ids by full passes, and the smallest lead of a chosen token."""
-    ids, lead = prompt, math.inf
-    for _ in range(8):
-        top = model(input_ids=ids).logits[0, -1].topk(2)
-        lead = min(lead, float(top.values[0] - top.values[1]))
-        ids = torch.cat([ids, top.indices[:1][None]], 1)
-    return ids[:, prompt.shape[1]:], lead
+    """→ eight ids, and the smallest lead of a chosen token."""
+    model.generation_config.eos_token_id = None
+    out = model.generate(input_ids=prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=8, output_logits=True,
+                         return_dict_in_generate=True)
+    tops = torch.cat(out.logits).topk(2).values
+    return out.sequences[:, prompt.shape[1]:], float((tops[:, 0] - tops[:, 1]).min())
 
 
 def infer(model, case, inputs, batch, out):
@@ -185,7 +196,7 @@ def train(model, case, batch, out):
 
 def write_case(model_name, variant, seed):
     """→ whether a float32 program can follow it."""
-    task, config = MODELS[model_name]
+    task, config = (MODELS | ROTARY)[model_name]
     folder = HERE / "cases" / f"{model_name}.{variant}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -214,9 +225,9 @@ def write_case(model_name, variant, seed):
 
 
 def main():
-    for number, (name, (task, config)) in enumerate(MODELS.items()):
+    for number, (name, (task, config)) in enumerate((MODELS | ROTARY).items()):
         write_model(name, task, config, torch.Generator().manual_seed(number))
-        for variant in ["full", *LORA]:
+        for variant in ["full", *LORA] if name in MODELS else ["full"]:
             seed = next(seed for seed in range(100, 200) if write_case(name, variant, seed))
             print(f"{name}.{variant}: seed {seed}")
 
