@@ -10,7 +10,7 @@ namespace {
 /// The map of a trained weight; in bfloat16 oneDNN's.
 Tensor trained_linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   if (x.scalar_type() != at::kBFloat16 || x.dim() != 2) return at::linear(x, weight, bias);
-  return at::linear(ops::few_row_counts(x), weight, bias).narrow(0, 0, x.size(0));
+  return ops::first_rows(at::linear(ops::few_row_counts(x), weight, bias), x.size(0));
 }
 
 }  // namespace

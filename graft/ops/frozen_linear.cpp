@@ -56,8 +56,7 @@ Tensor product(const PanelTerm& term, int64_t columns, const Tensor& bias) {
   if (packed.scalar_type() == at::kInt) return panel_sums({{{term}, columns, bias}})[0];
   std::optional<Tensor> added;
   if (bias.defined()) added = bias.to(x.scalar_type());
-  const Tensor out = multiply(few_row_counts(x.contiguous()), packed, added);
-  return x.dim() == 2 ? out.narrow(0, 0, x.size(0)) : out;
+  return first_rows(multiply(few_row_counts(x.contiguous()), packed, added), x.size(0));
 }
 
 /// What the gradient needs beside tensors: the weight's layouts.

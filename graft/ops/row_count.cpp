@@ -11,4 +11,8 @@ at::Tensor few_row_counts(const at::Tensor& x) {
   return at::constant_pad_nd(x, {0, 0, 0, missing}, 0);
 }
 
+at::Tensor first_rows(const at::Tensor& y, int64_t rows) {
+  return y.dim() != 2 || y.size(0) == rows ? y : y.narrow(0, 0, rows);
+}
+
 }  // namespace graft::ops
