@@ -1,5 +1,6 @@
 // graft combine: a LoRA adapter made of others, or of a tuned model and its base.
 #include "cli/command.h"
+#include "cli/number_option.h"
 #include "graft/base/error.h"
 #include "graft/session/combine_run.h"
 
@@ -31,13 +32,17 @@ Run define_combine(CLI::App& app, const Globals& globals) {
                  "linear, cat, svd, ties, dare_linear, dare_ties or magnitude_prune")
       ->capture_default_str();
   app.add_option("--rank", options.rank,
-                 "rank of the result; not given: the sum of all (linear, cat), else the largest");
+                 "rank of the result; not given: the sum of all (linear, cat), else the largest")
+      ->check(number(at_least<int64_t>(1)));
   app.add_option("--density", options.rule.density,
                  "share of each update that ties, dare_* and magnitude_prune keep")
+      ->check(number(between(0.0, 1.0)))
       ->capture_default_str();
   app.add_option("--majority-sign", arguments->sign, "ties, dare_ties: total or frequency")
       ->capture_default_str();
-  app.add_option("--seed", options.rule.seed, "of dare's draws")->capture_default_str();
+  app.add_option("--seed", options.rule.seed, "of dare's draws")
+      ->check(number(at_least<int64_t>(0)))
+      ->capture_default_str();
   return [arguments, &globals] {
     for (const std::string& text : arguments->adapters)
       arguments->options.adapters.push_back(adapter_choice(text));

@@ -1,5 +1,6 @@
 // graft eval: metrics of a split.
 #include "cli/command.h"
+#include "cli/number_option.h"
 #include "graft/session/eval_run.h"
 
 namespace graft::cli {
@@ -12,7 +13,7 @@ Run define_eval(CLI::App& app, const Globals& globals) {
   app.add_option("--adapter", options->adapter, "folder of the adapter that is judged");
   app.add_option("--drop-adapters", options->drop_adapters,
                  "AdapterDrop: leave out the bottlenecks of this many of the lowest layers")
-      ->check(CLI::Range(0, 1000000));
+      ->check(number(between<int64_t>(0, 1000000)));
   app.add_option("--split", options->split, "train, validation or test; validation where there is one");
   app.add_option("--predictions", options->predictions, "file for one JSON object a sequence");
   return [options, &globals] {

@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include "cli/command.h"
+#include "cli/number_option.h"
 #include "graft/base/error.h"
 #include "graft/io/safetensors.h"
 #include "graft/session/forward.h"
@@ -64,7 +65,7 @@ Run define_forward(CLI::App& app, const Globals& globals) {
   app.add_option("--out", options->out, "safetensors for logits, loss, hidden states")->required();
   app.add_option("--drop-adapters", options->drop_adapters,
                  "AdapterDrop: leave out the bottlenecks of this many of the lowest layers")
-      ->check(CLI::Range(0, 1000000));
+      ->check(number(between<int64_t>(0, 1000000)));
   app.add_flag("--merged", options->merged, "merge the adapter into the weights first");
   app.add_flag("--hidden-states", options->hidden_states, "write hidden_states.0 … too");
   app.add_option("--head", options->head, "the head, where a checkpoint has none or several");
@@ -72,7 +73,7 @@ Run define_forward(CLI::App& app, const Globals& globals) {
                  "float32, bfloat16, or int8: frozen linear maps multiply in 8 bits, the rest is bfloat16")
       ->capture_default_str();
   app.add_option("--threads", options->threads, "threads; 0: one a core")
-      ->check(CLI::Range(int64_t{0}, kMostThreads))
+      ->check(number(between<int64_t>(0, kMostThreads)))
       ->capture_default_str();
   return [options, &globals] { return run(*options, globals); };
 }

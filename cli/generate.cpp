@@ -9,11 +9,14 @@
 #include <iterator>
 
 #include "cli/command.h"
+#include "cli/number_option.h"
 #include "graft/base/error.h"
 #include "graft/base/file.h"
 #include "graft/base/log.h"
+#include "graft/base/utf8.h"
 #include "graft/generate/generator.h"
 #include "graft/session/session.h"
+#include "graft/text/chat_message.h"
 #include "graft/train/train_config.h"
 
 namespace graft::cli {
@@ -26,7 +29,6 @@ struct GenerateOptions {
   bool chat = false, merged = false, stream = true;
   int64_t threads = 0, drop_adapters = 0;
   GenerateConfig generate;
-  std::vector<std::function<void()>> checks;  // of values, after parsing
 };
 
 /// One prompt: what was asked, what the model reads, and the answer that the prompts' file has for it.
@@ -39,21 +41,16 @@ struct Prompt {
 /// Visits a field list to make options of its fields.
 class OptionVisitor {
  public:
-  OptionVisitor(CLI::App& app, GenerateOptions& options) : app_(app), options_(options) {}
+  explicit OptionVisitor(CLI::App& app) : app_(app) {}
   template <class T>
   void operator()(const char* name, T& value, const char* help, const Check<T>& check) {
     std::string option = std::string("--") + name;
     std::replace(option.begin(), option.end(), '_', '-');
-    app_.add_option(option, value, help)->capture_default_str();
-    options_.checks.push_back([&value, check, option] {
-      if (!check.ok(check, value))
-        throw UsageError("usage", "{}: {}, expected {}", option, value, check.expected);
-    });
+    app_.add_option(option, value, help)->check(number(check))->capture_default_str();
   }
 
  private:
   CLI::App& app_;
-  GenerateOptions& options_;
 };
 
 const ChatTemplate& chat_template(const Session& session) {
@@ -63,7 +60,7 @@ const ChatTemplate& chat_template(const Session& session) {
                    session.folder().string());
 }
 
-Prompt chat_prompt(const Session& session, Json messages, const std::string& system) {
+Prompt chat_prompt(const Session& session, Json messages, const Json& tools, const std::string& system) {
   Prompt prompt;
   const Json& last = messages.back();
   if (last.value("role", "") == "assistant") {
@@ -76,30 +73,26 @@ Prompt chat_prompt(const Session& session, Json messages, const std::string& sys
     messages.insert(messages.begin(), Json{{"role", "system"}, {"content", system}});
   }
   // The template writes every special token itself.
-  prompt.input = {
-      .text = chat_template(session).render({.messages = messages, .add_generation_prompt = true}),
-      .pair = std::nullopt,
-      .add_special_tokens = false};
+  prompt.input = {.text = chat_template(session).render(
+                      {.messages = messages, .tools = tools, .add_generation_prompt = true}),
+                  .pair = std::nullopt,
+                  .add_special_tokens = false};
   return prompt;
 }
 
 Prompt plain_prompt(const Session& session, const GenerateOptions& options, const std::string& text) {
   if (options.chat)
-    return chat_prompt(session, Json::array({Json{{"role", "user"}, {"content", text}}}), options.system);
+    return chat_prompt(session, Json::array({Json{{"role", "user"}, {"content", text}}}), nullptr,
+                       options.system);
   return {.shown = text, .input = {.text = text, .pair = std::nullopt}, .expected = std::nullopt};
 }
 
 Prompt json_prompt(const Session& session, const GenerateOptions& options, const Json& row,
                    const std::string& where) {
   if (row.is_object() && row.contains("messages") && row["messages"].is_array() && !row["messages"].empty()) {
-    for (const Json& message : row["messages"]) {
-      if (!message.is_object() || !message.value("content", Json()).is_string() ||
-          !message.value("role", Json()).is_string()) {
-        throw DataError(where, "message: {}, expected {{\"role\": …, \"content\": …}}",
-                        message.dump().substr(0, 80));
-      }
-    }
-    return chat_prompt(session, row["messages"], options.system);
+    Json messages = Json::array();
+    for (const Json& message : row["messages"]) messages.push_back(plain_message(message, where));
+    return chat_prompt(session, messages, plain_tools(row.value("tools", Json()), where), options.system);
   }
   for (const char* key : {"prompt", "text"}) {
     if (row.is_object() && row.contains(key) && row[key].is_string()) {
@@ -114,7 +107,7 @@ Prompt json_prompt(const Session& session, const GenerateOptions& options, const
 std::vector<Prompt> file_prompts(const Session& session, const GenerateOptions& options) {
   const std::filesystem::path path = options.prompts_file;
   std::string text = read_file(path);
-  if (text.starts_with("\xef\xbb\xbf")) text.erase(0, 3);
+  drop_byte_order_mark(text);
   std::vector<Prompt> out;
   size_t number = 0;
   for (size_t begin = 0; begin < text.size();) {
@@ -174,7 +167,7 @@ int converse(const Session& session, const GenerateOptions& options) {
     if (line.empty()) continue;
     messages.push_back({{"role", "user"}, {"content", line}});
     const std::vector<Generated> out =
-        answer(session, options.generate, {chat_prompt(session, messages, options.system)},
+        answer(session, options.generate, {chat_prompt(session, messages, nullptr, options.system)},
                {.on_text = [](size_t, std::string_view text) { print_piece(text); }, .stop = {}});
     fmt::print("\n");
     messages.push_back({{"role", "assistant"}, {"content", out[0].text}});
@@ -197,7 +190,6 @@ Json document_of(const GenerateOptions& options, const std::vector<Prompt>& prom
 }
 
 int run(const GenerateOptions& options, const Globals& globals) {
-  for (const auto& check : options.checks) check();
   if (options.threads > 0) at::set_num_threads(static_cast<int>(options.threads));
   SessionOptions opening{
       .model = options.model, .merged = options.merged, .drop_adapters = options.drop_adapters};
@@ -238,7 +230,7 @@ Run define_generate(CLI::App& app, const Globals& globals) {
   app.add_option("--adapter", options->adapters, "folder of an adapter; FOLDER@WEIGHT; several are merged");
   app.add_option("--drop-adapters", options->drop_adapters,
                  "AdapterDrop: leave out the bottlenecks of this many of the lowest layers")
-      ->check(CLI::Range(0, 1000000));
+      ->check(number(between<int64_t>(0, 1000000)));
   app.add_flag("--merged", options->merged, "merge the adapter into the weights first");
   app.add_option("--prompt", options->prompts, "text to go on from; may be given several times");
   app.add_option("--prompts", options->prompts_file,
@@ -247,19 +239,19 @@ Run define_generate(CLI::App& app, const Globals& globals) {
                "prompts are messages, put into the model's chat template; without a prompt: a conversation");
   app.add_option("--system", options->system, "system message in front of a chat");
   app.add_option("--max-new-tokens", options->generate.max_new_tokens, "an answer's longest")
-      ->check(CLI::Range(0, 1 << 30))
+      ->check(number(between<int64_t>(0, 1 << 30)))
       ->capture_default_str();
-  OptionVisitor visitor(app, *options);
+  OptionVisitor visitor(app);
   SamplingConfig::fields(options->generate.sampling, visitor);
   app.add_option("--stop", options->generate.stop, "text that ends an answer; may be given several times");
   app.add_option("--batch-size", options->generate.batch_size, "prompts worked on together")
-      ->check(CLI::Range(1, 1 << 20))
+      ->check(number(between<int64_t>(1, 1 << 20)))
       ->capture_default_str();
   app.add_option("--dtype", options->dtype,
                  "float32, bfloat16, or int8: frozen linear maps multiply in 8 bits, the rest is bfloat16")
       ->capture_default_str();
   app.add_option("--threads", options->threads, "threads; 0: one a core")
-      ->check(CLI::Range(int64_t{0}, kMostThreads))
+      ->check(number(between<int64_t>(0, kMostThreads)))
       ->capture_default_str();
   app.add_flag("--stream,!--no-stream", options->stream, "hand out text as it comes");
   for (const char* several : {"--adapter", "--prompt", "--stop"}) {

@@ -7,7 +7,8 @@ namespace graft::cli {
 
 Run define_help(CLI::App& app, const Globals& globals) {
   auto key = std::make_shared<std::string>();
-  app.add_option("key", *key, "a recipe's key or part (train.learning_rate, train); all where none is given");
+  app.add_option("key", *key,
+                 "a recipe's key or part (train.learning_rate, method.r, train); all where none is given");
   return [key, &globals] {
     const std::vector<FieldHelp> rows = rows_of(recipe_help(), *key);
     const std::string text = help_text(rows);

@@ -57,6 +57,15 @@ void check_command(std::string_view name) {
   throw UsageError("usage", "unknown command: {}{}; see graft --help", name, did_you_mean(name, names));
 }
 
+/// What CLI11 says of a count of values, in this program's words.
+std::string problem_of(const CLI::ParseError& error) {
+  const std::string text = error.what();
+  if (error.get_name() != "ArgumentMismatch" || text.find(" required ") == text.npos) return text;
+  const std::string option = text.substr(0, text.find(':'));
+  return option + (text.find("At Most") == text.npos ? ": no value, expected one"
+                                                     : ": given more than once, expected once");
+}
+
 int run(int argc, char** argv) {
   if (argc > 1 && argv[1][0] != '-') check_command(argv[1]);
   CLI::App app{"parameter-efficient fine-tuning of pretrained language models", "graft"};
@@ -80,7 +89,7 @@ int run(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);
-    throw UsageError("usage", "{}; see graft --help", error.what());
+    throw UsageError("usage", "{}; see graft --help", problem_of(error));
   }
   set_quiet(globals.quiet);
   for (const auto& [sub, command] : defined) {

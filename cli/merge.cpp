@@ -1,9 +1,13 @@
 // graft merge: base and adapters become a plain checkpoint.
 #include "cli/command.h"
+#include "cli/number_option.h"
 #include "graft/session/merge_run.h"
 
 namespace graft::cli {
 namespace {
+
+/// In gigabytes: a byte, and more than any file system holds.
+constexpr double kSmallestShard = 1e-9, kLargestShard = 1e9;
 
 struct MergeArguments {
   std::vector<std::string> adapters;
@@ -26,7 +30,7 @@ Run define_merge(CLI::App& app, const Globals& globals) {
   app.add_option("--dtype", arguments->options.dtype, "float32 or bfloat16; the model's own where not given");
   app.add_option("--shard-size", arguments->shard_gigabytes, "largest weights file, in gigabytes")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(number(between(kSmallestShard, kLargestShard)));
   return [arguments, &globals] {
     for (const std::string& text : arguments->adapters)
       arguments->options.adapters.push_back(adapter_choice(text));

@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "cli/command.h"
+#include "cli/number_option.h"
 #include "graft/base/error.h"
 #include "graft/base/utf8.h"
 #include "graft/text/chat_template.h"
@@ -215,7 +216,9 @@ Run define_tokenize(CLI::App& app, const Globals& globals) {
   app.add_option("--model", options->model, "folder with a tokenizer")->required();
   CLI::Option* text = app.add_option("text", options->text, "the text; standard input where not given");
   CLI::Option* pair = app.add_option("--pair", options->pair, "a second text");
-  app.add_option("--ids", options->ids, "ids to decode instead, separated by commas")->delimiter(',');
+  app.add_option("--ids", options->ids, "ids to decode instead, separated by commas")
+      ->delimiter(',')
+      ->check(number(between<int64_t>(0, UINT32_MAX)));
   app.add_flag("--no-special", options->no_special, "without the special tokens around the text");
   CLI::Option* chat =
       app.add_flag("--chat", options->chat, "the chat template's result for the text, or a list of messages");

@@ -18,8 +18,13 @@ Check<std::string> one_of(std::vector<std::string> choices) {
           std::move(expected)};
 }
 
+std::string expectation(const std::string& type, const std::string& checked) {
+  if (checked.empty()) return type;
+  return type.empty() || checked.starts_with("one of") ? checked : type + ", " + checked;
+}
+
 void fail_value(const Json& json, const std::string& path, std::string_view expected) {
-  std::string shown = json.dump(-1, ' ', false, Json::error_handler_t::replace);
+  std::string shown = to_line(json);
   if (shown.size() > 80) shown = shown.substr(0, 77) + "...";
   throw UsageError(path, "wrong value: {}, expected {}", shown, expected);
 }

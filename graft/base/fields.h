@@ -148,10 +148,16 @@ Json write_fields(const T& config) {
   return writer.object;
 }
 
-/// One field as help and the reference page show it.
+/// One field as help and the reference page show it; `expected`: its type and what is checked of it.
 struct FieldHelp {
   std::string path, default_value, expected, help;
 };
+
+/// What a field of the type takes, in the words of messages; "" for Json, which takes anything.
+template <class T>
+std::string type_words();
+/// A type's words and a check's as one.
+std::string expectation(const std::string& type, const std::string& checked);
 
 class FieldDescriber {
  public:
@@ -176,18 +182,22 @@ class FieldDescriber {
       rows.push_back({path, "", "", help});
       rows.insert(rows.end(), inner.rows.begin(), inner.rows.end());
     } else {
-      rows.push_back({path, write_value(value).dump(), expected, help});
+      rows.push_back({path, write_value(value).dump(), expectation(type_words<T>(), expected), help});
     }
   }
   std::string prefix_;
 };
 
+/// The fields with `config`'s values as their defaults.
 template <HasFields T>
-std::vector<FieldHelp> describe_fields(const std::string& prefix = "") {
+std::vector<FieldHelp> describe_values(const T& config, const std::string& prefix = "") {
   FieldDescriber describer(prefix);
-  const T config{};
   T::fields(config, describer);
   return describer.rows;
+}
+template <HasFields T>
+std::vector<FieldHelp> describe_fields(const std::string& prefix = "") {
+  return describe_values(T{}, prefix);
 }
 
 // ---- templates' bodies
@@ -244,6 +254,29 @@ struct is_vector : std::false_type {};
 template <class T>
 struct is_vector<std::vector<T>> : std::true_type {};
 }  // namespace detail
+
+template <class T>
+std::string type_words() {
+  if constexpr (detail::is_optional<T>::value) {
+    return type_words<typename T::value_type>() + " or null";
+  } else if constexpr (detail::is_ordered<T>::value) {
+    return "a mapping";
+  } else if constexpr (detail::is_vector<T>::value) {
+    return "a list";
+  } else if constexpr (std::is_same_v<T, bool>) {
+    return "true or false";
+  } else if constexpr (std::is_same_v<T, int64_t>) {
+    return "an integer";
+  } else if constexpr (std::is_same_v<T, double>) {
+    return "a number";
+  } else if constexpr (std::is_same_v<T, std::filesystem::path>) {
+    return "a path";
+  } else if constexpr (std::is_same_v<T, std::string>) {
+    return "a string";
+  } else {
+    return "";
+  }
+}
 
 template <class T>
 Json write_value(const T& value) {

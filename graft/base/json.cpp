@@ -1,6 +1,7 @@
 #include "graft/base/json.h"
 
 #include <algorithm>
+#include <cmath>
 #include <unordered_set>
 #include <utility>
 #include <vector>
@@ -145,10 +146,28 @@ Json parse_json(std::string_view text, std::string_view where, int64_t line) {
 
 Json read_json(const std::filesystem::path& path) { return parse_json(read_file(path), path.string()); }
 
+Json read_object(const std::filesystem::path& path) {
+  Json document = read_json(path);
+  if (!document.is_object()) throw DataError(path.string(), "is no mapping, expected one in braces");
+  return document;
+}
+
 std::string to_pretty_json(const Json& document) {
   std::string out;
   print(document, 0, out);
   return out;
+}
+
+std::string to_line(const Json& document) {
+  if (document.is_number_float() && !std::isfinite(document.get<double>())) return to_yaml(document);
+  if (!document.is_structured()) return document.dump(-1, ' ', false, Json::error_handler_t::replace);
+  std::string items;
+  for (const auto& [key, item] : document.items()) {
+    if (!items.empty()) items += ',';
+    if (document.is_object()) items += to_line(Json(key)) + ":";
+    items += to_line(item);
+  }
+  return document.is_object() ? "{" + items + "}" : "[" + items + "]";
 }
 
 void apply_override(Json& document, std::string_view assignment) {

@@ -49,4 +49,8 @@ std::optional<size_t> first_invalid_utf8(std::string_view text) {
   return {};
 }
 
+void drop_byte_order_mark(std::string& text) {
+  if (text.starts_with("\xef\xbb\xbf")) text.erase(0, 3);
+}
+
 }  // namespace graft

@@ -272,7 +272,7 @@ void check_utf8(const Text& text) {
 }
 
 void clean(std::string& text) {
-  if (text.starts_with("\xef\xbb\xbf")) text.erase(0, 3);
+  drop_byte_order_mark(text);
   if (text.find('\r') == text.npos) return;
   size_t to = 0;
   for (size_t from = 0; from < text.size(); ++from) {

@@ -8,6 +8,7 @@
 #include "graft/base/file.h"
 #include "graft/io/safetensors.h"
 #include "graft/io/tensor_stream.h"
+#include "graft/io/torch_file.h"
 
 namespace graft {
 namespace {
@@ -16,6 +17,8 @@ namespace fs = std::filesystem;
 
 constexpr const char* kWhole = "model.safetensors";
 constexpr const char* kIndex = "model.safetensors.index.json";
+constexpr const char* kPickled = "pytorch_model.bin";
+constexpr const char* kPickledIndex = "pytorch_model.bin.index.json";
 
 constexpr const char* kTextFiles[] = {"tokenizer.json",
                                       "tokenizer.model",
@@ -32,22 +35,9 @@ constexpr const char* kTextFiles[] = {"tokenizer.json",
                                       "chat_template.json",
                                       "chat_template.jinja"};
 
-[[noreturn]] void no_weights(const fs::path& folder) {
-  for (const char* pickled : {"pytorch_model.bin", "pytorch_model.bin.index.json"}) {
-    if (fs::exists(folder / pickled)) {
-      throw DataError(
-          folder.string(),
-          "its weights are pickled ({}), which can run code when read; save them as {}, with transformers: "
-          "AutoModel.from_pretrained(folder).save_pretrained(folder, safe_serialization=True)",
-          pickled, kWhole);
-    }
-  }
-  throw DataError(folder.string(), "no weights in the folder, expected {} or {}", kWhole, kIndex);
-}
-
 /// A shard lies beside its index: a name that leads elsewhere is refused.
-fs::path shard_path(const fs::path& folder, const Json& name, const std::string& tensor) {
-  const fs::path index = folder / kIndex;
+fs::path shard_path(const fs::path& index, const Json& name, const std::string& tensor) {
+  const fs::path folder = index.parent_path();
   if (!name.is_string())
     throw DataError(index.string(), "tensor {}: its file is {}, expected a name", tensor, name.type_name());
   const fs::path file = name.get<std::string>();
@@ -59,21 +49,21 @@ fs::path shard_path(const fs::path& folder, const Json& name, const std::string&
   return folder / file;
 }
 
-TensorMap read_shards(const fs::path& folder) {
-  const fs::path index = folder / kIndex;
+TensorMap read_shards(const fs::path& index) {
   const Json document = read_json(index);
   if (!document.is_object() || !document.contains("weight_map") || !document["weight_map"].is_object()) {
     throw DataError(index.string(), "no weight_map, expected tensor names with their files");
   }
   std::map<fs::path, std::set<std::string>> expected;
   for (const auto& [name, file] : document["weight_map"].items())
-    expected[shard_path(folder, file, name)].insert(name);
+    expected[shard_path(index, file, name)].insert(name);
   TensorMap tensors;
   for (const auto& [path, names] : expected) {
-    TensorMap shard = read_safetensors(path);
+    TensorMap shard = read_tensor_file(path);
     for (const std::string& name : names) {
       if (!shard.contains(name))
-        throw DataError(path.string(), "tensor {} is missing, {} says it is here", name, kIndex);
+        throw DataError(path.string(), "tensor {} is missing, {} says it is here", name,
+                        index.filename().string());
     }
     tensors.merge(shard);
     if (!shard.empty()) {
@@ -130,21 +120,23 @@ Checkpoint Checkpoint::open_config(const fs::path& folder) {
     }
     throw DataError(folder.string(), "no config.json in the folder, expected a model's folder");
   }
-  Checkpoint out{folder, read_json(folder / "config.json"), {}};
-  if (!out.config.is_object()) throw DataError((folder / "config.json").string(), "is no JSON object");
-  return out;
+  return {folder, read_object(folder / "config.json"), {}};
 }
 
 Checkpoint Checkpoint::open(const fs::path& folder) {
   Checkpoint out = open_config(folder);
-  if (fs::exists(folder / kWhole)) {
-    out.tensors = read_safetensors(folder / kWhole);
-  } else if (fs::exists(folder / kIndex)) {
-    out.tensors = read_shards(folder);
-  } else {
-    no_weights(folder);
+  for (const auto& [whole, index] : {std::pair{kWhole, kIndex}, std::pair{kPickled, kPickledIndex}}) {
+    if (fs::exists(folder / whole)) {
+      out.tensors = read_tensor_file(folder / whole);
+      return out;
+    }
+    if (fs::exists(folder / index)) {
+      out.tensors = read_shards(folder / index);
+      return out;
+    }
   }
-  return out;
+  throw DataError(folder.string(), "no weights in the folder, expected {} or {}, {} or {}", kWhole, kIndex,
+                  kPickled, kPickledIndex);
 }
 
 void stream_checkpoint(const fs::path& folder, const Json& config, const TensorSpecs& specs,

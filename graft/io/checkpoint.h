@@ -1,4 +1,5 @@
-// A model folder in Hugging Face layout: config.json, model.safetensors or its shards with an index.
+// A model folder in Hugging Face layout: config.json, model.safetensors or its shards with an index; without
+// those, pytorch_model.bin or its shards.
 #pragma once
 #include <filesystem>
 
@@ -10,10 +11,10 @@ namespace graft {
 struct Checkpoint {
   std::filesystem::path folder;
   Json config;        // config.json as it stands
-  TensorMap tensors;  // mapped, all shards together; names as in the files
+  TensorMap tensors;  // all shards together; names as in the files; mapped, those of a .bin file copied
 
-  /// Errors: DataError (no folder, no config, no weights: a pickled pytorch_model.bin is named with the
-  /// remedy; a shard missing, a tensor missing or in two shards).
+  /// Errors: DataError (no folder, no config, no weights; a shard missing, a tensor missing or in two shards;
+  /// a pickle that holds more than tensors).
   static Checkpoint open(const std::filesystem::path& folder);
   /// Only config.json; `tensors` stays empty.
   static Checkpoint open_config(const std::filesystem::path& folder);

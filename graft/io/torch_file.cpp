@@ -31,8 +31,8 @@ at::ScalarType storage_type(const std::string& name, const std::string& where) {
 
 class TensorReader {
  public:
-  TensorReader(std::map<std::string, Bytes> entries, const std::string& where)
-      : entries_(std::move(entries)), where_(where) {}
+  TensorReader(Bytes file, const std::string& where)
+      : entries_(stored_entries(file, where)), where_(where), bytes_(static_cast<int64_t>(file.size())) {}
 
   TensorMap read() {
     const Bytes* pickle = nullptr;
@@ -79,7 +79,7 @@ class TensorReader {
     return list.items->values;
   }
 
-  Tensor tensor(const PickleValue& value, const std::string& name) const {
+  Tensor tensor(const PickleValue& value, const std::string& name) {
     if (called(value) == "torch._utils _rebuild_parameter") return tensor(arguments(value, 1, name)[0], name);
     if (called(value) != "torch._utils _rebuild_tensor_v2")
       throw DataError(where_, "{} is no tensor, expected names with tensors", name);
@@ -88,17 +88,37 @@ class TensorReader {
     const std::vector<int64_t> shape = sizes(given[2], name), strides = sizes(given[3], name);
     const int64_t offset = given[1].integer;
     check(storage, offset, {shape, strides}, name);
-    // Copied into memory of its own: a file's bytes need not lie as numbers must.
-    Tensor all = at::empty({storage.numel}, storage.type);
-    if (all.nbytes() > 0) std::memcpy(all.data_ptr(), storage.bytes.data(), all.nbytes());
-    return all.as_strided(shape, strides, offset).clone(at::MemoryFormat::Contiguous);
+    const Tensor view = values(storage).as_strided(shape, strides, offset);
+    if (view.is_contiguous()) return view;
+    spend(view_bytes_, view.numel() * static_cast<int64_t>(view.element_size()), name);
+    return view.contiguous();
+  }
+
+  /// An honest file copies no more bytes than it has.
+  void spend(int64_t& spent, int64_t bytes, const std::string& name) const {
+    spent += bytes;
+    if (spent > bytes_) throw DataError(where_, "{}: more values than the file has bytes for", name);
   }
 
   struct Storage {
+    std::string key;
     Bytes bytes;
     at::ScalarType type;
     int64_t numel;
   };
+  /// All of a storage's values, copied once: a file's bytes need not lie as numbers must, and tensors may
+  /// share them.
+  const Tensor& values(const Storage& storage) {
+    const auto found = storages_.find(storage.key);
+    if (found != storages_.end() && found->second.scalar_type() == storage.type &&
+        found->second.numel() == storage.numel)
+      return found->second;
+    if (found != storages_.end()) throw DataError(where_, "data/{} is described in two ways", storage.key);
+    spend(storage_bytes_, storage.numel * static_cast<int64_t>(c10::elementSize(storage.type)), storage.key);
+    Tensor all = at::empty({storage.numel}, storage.type);
+    if (all.nbytes() > 0) std::memcpy(all.data_ptr(), storage.bytes.data(), all.nbytes());
+    return storages_.emplace(storage.key, all).first->second;
+  }
   /// ("storage", type, key, device, number of values)
   Storage storage(const PickleValue& value, const std::string& name) const {
     const bool persistent = value.kind == Kind::persistent && value.items->values[0].kind == Kind::list;
@@ -109,7 +129,7 @@ class TensorReader {
       throw DataError(where_, "{}: a storage that is not described as torch does", name);
     const auto entry = entries_.find(folder_ + "data/" + said[2].text);
     if (entry == entries_.end()) throw DataError(where_, "{}: no entry data/{}", name, said[2].text);
-    const Storage out{entry->second, storage_type(said[1].text, where_), said[4].integer};
+    const Storage out{said[2].text, entry->second, storage_type(said[1].text, where_), said[4].integer};
     const auto fits = static_cast<int64_t>(out.bytes.size() / c10::elementSize(out.type));
     if (out.numel < 0 || out.numel > fits)
       throw DataError(where_, "{}: {} values in {} bytes, expected at most {}", name, out.numel,
@@ -149,13 +169,17 @@ class TensorReader {
 
   std::map<std::string, Bytes> entries_;
   const std::string& where_;
+  int64_t bytes_;  // of the file
   std::string folder_;
+  std::map<std::string, Tensor> storages_;  // by key
+  // What was copied: entries of an archive may overlap, and views may repeat values.
+  int64_t storage_bytes_ = 0, view_bytes_ = 0;
 };
 
 }  // namespace
 
 TensorMap parse_torch_file(Bytes bytes, const std::string& where) {
-  return TensorReader(stored_entries(bytes, where), where).read();
+  return TensorReader(bytes, where).read();
 }
 
 TensorMap read_tensor_file(const std::filesystem::path& path) {

@@ -16,16 +16,27 @@ Tensor LinearHead::forward(const Tensor& hidden, RandomStream* dropout) const {
   return map_.forward(dropped(hidden, dropout_, dropout), dropout);
 }
 
+SecondName::SecondName(const std::string& name, std::shared_ptr<Parameter> parameter) {
+  add(name, std::move(parameter));
+}
+
 MaskedLmHead::MaskedLmHead(const Shape& shape, const Names& names, const std::shared_ptr<Parameter>& words)
     : dense_(shape.hidden, shape.words_width, true),
       norm_(shape.words_width, shape.eps),
       decoder_(shape.tied ? std::make_unique<Linear>(words, true)
                           : std::make_unique<Linear>(shape.words_width, shape.words, true)),
       activation_(shape.activation) {
-  if (!names.bias.empty()) add(names.bias, decoder_->bias);
+  const bool second = !names.bias.empty();
+  // The first name is the one that files are written with; transformers computes an untied head with the
+  // map's.
+  if (second && shape.tied) add(names.bias, decoder_->bias);
   add(names.dense, dense_);
   add(names.norm, norm_);
   add(names.decoder, *decoder_);
+  if (second && !shape.tied) {
+    second_bias_ = std::make_unique<SecondName>(names.bias, decoder_->bias);
+    add("", *second_bias_);
+  }
 }
 
 Tensor MaskedLmHead::forward(const Tensor& hidden, RandomStream* dropout) const {

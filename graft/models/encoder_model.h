@@ -30,6 +30,12 @@ class LinearHead : public EncoderHead {
   double dropout_;
 };
 
+/// A parameter by another path, behind the one that it has.
+class SecondName : public Module {
+ public:
+  SecondName(const std::string& name, std::shared_ptr<Parameter> parameter);
+};
+
 /// What masked words are read from: dense, activation, norm, the map onto the vocabulary (with the path
 /// `decoder`, tied or not).
 class MaskedLmHead : public EncoderHead {
@@ -51,6 +57,7 @@ class MaskedLmHead : public EncoderHead {
   Linear dense_;
   LayerNorm norm_;
   std::unique_ptr<Linear> decoder_;
+  std::unique_ptr<SecondName> second_bias_;  // null where the bias's own path is its first one
   Activation activation_;
 };
 

@@ -142,6 +142,10 @@ bool ties_differ(const Slot& slot, const Placement& placement) {
   return false;
 }
 
+/// An untied map onto the vocabulary has a bias of its own; transformers keeps another one beside it that it
+/// never uses.
+bool is_untied_bias(const Slot& slot) { return slot.paths[0].ends_with(".decoder.bias"); }
+
 class Loader {
  public:
   Loader(const Family& family, Model& model, const Checkpoint& checkpoint, const LoadOptions& options)
@@ -153,9 +157,12 @@ class Loader {
         where_(checkpoint.folder.string()),
         placement_(family, slots_, checkpoint.tensors, problems_) {}
 
-  bool any_tie_differs() const {
-    return std::any_of(slots_.begin(), slots_.end(),
-                       [&](const Slot& slot) { return ties_differ(slot, placement_); });
+  /// The file's map onto the vocabulary is not its word embedding.
+  bool head_differs() const {
+    const Linear* const head = model_.output_embedding();
+    return head != nullptr && std::any_of(slots_.begin(), slots_.end(), [&](const Slot& slot) {
+             return slot.parameter == head->weight && ties_differ(slot, placement_);
+           });
   }
 
   void fill() {
@@ -186,8 +193,9 @@ class Loader {
     }
     const auto shape = slot.file_shape();
     const bool fits = found.defined() && found.sizes().vec() == shape;
-    if (ties_differ(slot, placement_))
-      problems_.others.push_back(slot.paths[0] + " differs from its tied tensor");
+    if (ties_differ(slot, placement_) && !is_untied_bias(slot))
+      problems_.others.push_back(
+          fmt::format("{} differ, expected one tied tensor", fmt::join(slot.paths, " and ")));
     if (found.defined() && !at::isFloatingType(found.scalar_type())) {
       problems_.others.push_back(
           fmt::format("{} is of type {}", slot.paths[0], at::toString(found.scalar_type())));
@@ -278,7 +286,7 @@ std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const LoadOption
   Blueprint blueprint = Blueprint::of(checkpoint.config, options, where);
   auto model = blueprint.build(options);
   auto loader = std::make_unique<Loader>(*blueprint.family, *model, checkpoint, options);
-  if (model->output_embedding() != nullptr && loader->any_tie_differs()) {
+  if (loader->head_differs()) {
     blueprint.config["tie_word_embeddings"] = false;
     model = blueprint.build(options);
     loader = std::make_unique<Loader>(*blueprint.family, *model, checkpoint, options);

@@ -113,12 +113,11 @@ class Region : public at::Allocator {
 
  private:
   Region() {
-    const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    const int64_t memory = physical_memory();
     rlimit space{};
     // Address space that is limited is left to those who need it.
-    if (pages <= 0 || page <= 0 || getrlimit(RLIMIT_AS, &space) != 0 || space.rlim_cur != RLIM_INFINITY)
-      return;
-    bytes_ = 2 * static_cast<size_t>(pages) * static_cast<size_t>(page);
+    if (memory == 0 || getrlimit(RLIMIT_AS, &space) != 0 || space.rlim_cur != RLIM_INFINITY) return;
+    bytes_ = 2 * static_cast<size_t>(memory);
     void* const place =
         mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (place == MAP_FAILED) return;
@@ -161,6 +160,11 @@ void keep_tensor_memory() {
     return true;
   }();
   static_cast<void>(once);
+}
+
+int64_t physical_memory() {
+  const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+  return pages > 0 && page > 0 ? int64_t{pages} * page : 0;
 }
 
 TensorMemory tensor_memory() { return Region::instance().memory(); }

@@ -13,6 +13,9 @@ namespace graft::ops {
 /// zeroes them. Once a process, before its first large tensor; later calls do nothing.
 void keep_tensor_memory();
 
+/// What the machine has, in bytes; 0 where the system does not say.
+int64_t physical_memory();
+
 /// Bytes of large tensors that are there now, the most that were since the last reset_tensor_peak, and how
 /// far the region is used, whose pages stay; 0 without keep_tensor_memory.
 struct TensorMemory {

@@ -159,6 +159,6 @@ Adapter create(const Json& given, Model& model, uint64_t seed) {
 
 }  // namespace
 
-const TuningMethod kAdaLora = {"adalora", "ADALORA", create, 0, "total_step"};
+const TuningMethod kAdaLora = {"adalora", "ADALORA", create, method_help<AdaLoraConfig>, 0, "total_step"};
 
 }  // namespace graft

@@ -19,13 +19,13 @@ void warn_of_conv1d(const LinearMethod& what, const Targets& targets) {
 
 int64_t count_at(const std::string& path, double value, const char* where) {
   if (value < 1 || value != std::floor(value) || value > 1e6)
-    throw UsageError(where, "{} for {}, expected a whole number of at least 1", value, path);
+    throw UsageError(where, "{} for {}, expected a whole number, 1 to 1000000", value, path);
   return static_cast<int64_t>(value);
 }
 
 int64_t rank_at(const std::string& path, const Json& rank_pattern, int64_t r) {
   const double value = pattern_value(path, rank_pattern, static_cast<double>(r), "rank_pattern");
-  return count_at(path, value, "rank_pattern");
+  return count_at(path, value, value == static_cast<double>(r) ? "r" : "rank_pattern");
 }
 
 double kaiming_bound(int64_t fan_in) { return 1 / std::sqrt(static_cast<double>(fan_in)); }

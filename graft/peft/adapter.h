@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "graft/base/fields.h"
 #include "graft/models/model.h"
 
 namespace graft {
@@ -63,6 +64,8 @@ struct TuningMethod {
   /// A fresh adapter for `model` from a method's config (PEFT's keys); draws from seeded streams. Errors:
   /// UsageError.
   Adapter (*create)(const Json& config, Model& model, uint64_t seed);
+  /// Help on its keys in a recipe, as "method.r".
+  std::vector<FieldHelp> (*help)();
   double learning_rate = 0;  // default of recipes; 0: the task's
   const char* steps_key =
       nullptr;  // the config's key for the training's optimizer steps, filled from its plan

@@ -130,6 +130,6 @@ Adapter create(const Json& given, Model& model, uint64_t) {
 
 }  // namespace
 
-const TuningMethod kBitfit = {"bitfit", nullptr, create, 1e-3};
+const TuningMethod kBitfit = {"bitfit", nullptr, create, method_help<BitfitConfig>, 1e-3};
 
 }  // namespace graft

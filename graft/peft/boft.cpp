@@ -150,6 +150,6 @@ Adapter create(const Json& given, Model& model, uint64_t seed) {
 
 }  // namespace
 
-const TuningMethod kBoft = {"boft", "BOFT", create};
+const TuningMethod kBoft = {"boft", "BOFT", create, method_help<BoftConfig>};
 
 }  // namespace graft

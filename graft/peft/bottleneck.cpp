@@ -132,57 +132,102 @@ const Json& pfeiffer_preset() {
   return preset;
 }
 
+const Json& parallel_preset() {
+  static const Json preset = {{"output_adapter", true},        {"reduction_factor", 2},
+                              {"non_linearity", "relu"},       {"is_parallel", true},
+                              {"init_weights", "mam_adapter"}, {"scaling", 4.0}};
+  return preset;
+}
+
+Json adapter_drop_preset(int64_t layers) { return with(pfeiffer_preset(), {{"drop_layers", layers}}); }
+
 const Json kPhm = {{"phm_layer", true}, {"reduction_factor", 32}, {"non_linearity", "gelu"}};
+Json compacter_preset() { return with(houlsby_preset(), kPhm); }
+Json compacter_plus_plus_preset() { return with(pfeiffer_preset(), kPhm); }
 
-Adapter create_bottleneck(const Json& given, Model& model, uint64_t seed) {
-  return created(kBottleneck, Json::object(), given, model, seed);
-}
-
-Adapter create_houlsby(const Json& given, Model& model, uint64_t seed) {
-  return created(kHoulsby, houlsby_preset(), given, model, seed);
-}
-
-Adapter create_pfeiffer(const Json& given, Model& model, uint64_t seed) {
-  return created(kPfeiffer, pfeiffer_preset(), given, model, seed);
+/// All keys, with the preset's values as defaults.
+std::vector<FieldHelp> help_of(const Json& preset) {
+  return method_help_of(read_fields<BottleneckRecipe>(preset, "method"));
 }
 
 Adapter create_adapter_drop(const Json& given, Model& model, uint64_t seed) {
   // In small models half of the layers.
   const int64_t dropped = std::min(kDroppedLayers, model.info().num_layers / 2);
-  return created(kAdapterDrop, with(pfeiffer_preset(), {{"drop_layers", dropped}}), given, model, seed);
-}
-
-Adapter create_parallel(const Json& given, Model& model, uint64_t seed) {
-  static const Json preset = {{"output_adapter", true},        {"reduction_factor", 2},
-                              {"non_linearity", "relu"},       {"is_parallel", true},
-                              {"init_weights", "mam_adapter"}, {"scaling", 4.0}};
-  return created(kParallel, preset, given, model, seed);
-}
-
-Adapter create_compacter(const Json& given, Model& model, uint64_t seed) {
-  return created(kCompacter, with(houlsby_preset(), kPhm), given, model, seed);
-}
-
-Adapter create_compacter_plus_plus(const Json& given, Model& model, uint64_t seed) {
-  return created(kCompacterPlusPlus, with(pfeiffer_preset(), kPhm), given, model, seed);
+  return created(kAdapterDrop, adapter_drop_preset(dropped), given, model, seed);
 }
 
 }  // namespace
 
 constexpr AdapterFiles kFiles = AdapterFiles::adapterhub;
-const TuningMethod kBottleneck = {"bottleneck", nullptr, create_bottleneck, kLearningRate, nullptr,
-                                  nullptr,      kFiles};
-const TuningMethod kHoulsby = {"houlsby", nullptr, create_houlsby, kLearningRate, nullptr, nullptr, kFiles};
-const TuningMethod kPfeiffer = {"pfeiffer", nullptr, create_pfeiffer, kLearningRate,
-                                nullptr,    nullptr, kFiles};
-const TuningMethod kAdapterDrop = {"adapterdrop", nullptr, create_adapter_drop, kLearningRate, nullptr,
-                                   nullptr,       kFiles};
-const TuningMethod kParallel = {"parallel", nullptr, create_parallel, kLearningRate,
-                                nullptr,    nullptr, kFiles};
-const TuningMethod kCompacter = {"compacter", nullptr, create_compacter, kPhmLearningRate, nullptr,
-                                 nullptr,     kFiles};
-const TuningMethod kCompacterPlusPlus = {
-    "compacter++", nullptr, create_compacter_plus_plus, kPhmLearningRate, nullptr, nullptr, kFiles};
+const TuningMethod kBottleneck = {"bottleneck",
+                                  nullptr,
+                                  [](const Json& given, Model& model, uint64_t seed) {
+                                    return created(kBottleneck, Json::object(), given, model, seed);
+                                  },
+                                  [] { return help_of(Json::object()); },
+                                  kLearningRate,
+                                  nullptr,
+                                  nullptr,
+                                  kFiles};
+const TuningMethod kHoulsby = {"houlsby",
+                               nullptr,
+                               [](const Json& given, Model& model, uint64_t seed) {
+                                 return created(kHoulsby, houlsby_preset(), given, model, seed);
+                               },
+                               [] { return help_of(houlsby_preset()); },
+                               kLearningRate,
+                               nullptr,
+                               nullptr,
+                               kFiles};
+const TuningMethod kPfeiffer = {"pfeiffer",
+                                nullptr,
+                                [](const Json& given, Model& model, uint64_t seed) {
+                                  return created(kPfeiffer, pfeiffer_preset(), given, model, seed);
+                                },
+                                [] { return help_of(pfeiffer_preset()); },
+                                kLearningRate,
+                                nullptr,
+                                nullptr,
+                                kFiles};
+const TuningMethod kAdapterDrop = {"adapterdrop",
+                                   nullptr,
+                                   create_adapter_drop,
+                                   [] { return help_of(adapter_drop_preset(kDroppedLayers)); },
+                                   kLearningRate,
+                                   nullptr,
+                                   nullptr,
+                                   kFiles};
+const TuningMethod kParallel = {"parallel",
+                                nullptr,
+                                [](const Json& given, Model& model, uint64_t seed) {
+                                  return created(kParallel, parallel_preset(), given, model, seed);
+                                },
+                                [] { return help_of(parallel_preset()); },
+                                kLearningRate,
+                                nullptr,
+                                nullptr,
+                                kFiles};
+const TuningMethod kCompacter = {"compacter",
+                                 nullptr,
+                                 [](const Json& given, Model& model, uint64_t seed) {
+                                   return created(kCompacter, compacter_preset(), given, model, seed);
+                                 },
+                                 [] { return help_of(compacter_preset()); },
+                                 kPhmLearningRate,
+                                 nullptr,
+                                 nullptr,
+                                 kFiles};
+const TuningMethod kCompacterPlusPlus = {"compacter++",
+                                         nullptr,
+                                         [](const Json& given, Model& model, uint64_t seed) {
+                                           return created(kCompacterPlusPlus, compacter_plus_plus_preset(),
+                                                          given, model, seed);
+                                         },
+                                         [] { return help_of(compacter_plus_plus_preset()); },
+                                         kPhmLearningRate,
+                                         nullptr,
+                                         nullptr,
+                                         kFiles};
 
 void drop_adapters(Adapter& adapter, Model& model, int64_t layers) {
   if (layers <= 0) return;

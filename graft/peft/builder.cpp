@@ -1,12 +1,14 @@
 #include "graft/peft/builder.h"
 
 #include <ATen/ATen.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 
 #include "graft/base/error.h"
 #include "graft/base/log.h"
 #include "graft/base/random.h"
+#include "graft/ops/tensor_memory.h"
 #include "graft/peft/saved_module.h"
 
 namespace graft {
@@ -38,24 +40,42 @@ AdapterBuilder::AdapterBuilder(const TuningMethod& method, ConfigSource config, 
   for (const auto& [path, parameter] : model.named_parameters(true)) parameters_[path] = parameter;
 }
 
-Tensor AdapterBuilder::zeros(const std::vector<int64_t>& shape) const {
+void AdapterBuilder::reserve(const std::vector<int64_t>& shape) {
+  const int64_t memory = ops::physical_memory();
+  // A number that is trained has a gradient, whatever the optimizer keeps.
+  int64_t bytes = from_file_ ? sizeof(float) : 2 * sizeof(float);
+  bool fits = true;
+  for (const int64_t size : shape) fits = fits && !__builtin_mul_overflow(bytes, size, &bytes);
+  fits = fits && !__builtin_add_overflow(reserved_, bytes, &reserved_);
+  if (!fits || (memory > 0 && reserved_ > memory)) {
+    throw UsageError("method",
+                     "{} with a tensor of shape [{}]: larger than this machine's memory, expected a smaller "
+                     "rank or fewer targets",
+                     adapter_.method->name, fmt::join(shape, ", "));
+  }
+}
+
+Tensor AdapterBuilder::zeros(const std::vector<int64_t>& shape) {
+  reserve(shape);
   return at::zeros(shape, type_for(model_));
 }
 
-Tensor AdapterBuilder::ones(const std::vector<int64_t>& shape) const {
+Tensor AdapterBuilder::ones(const std::vector<int64_t>& shape) {
+  reserve(shape);
   return at::ones(shape, type_for(model_));
 }
 
-Tensor AdapterBuilder::uniform(const std::string& key, const std::vector<int64_t>& shape,
-                               double bound) const {
+Tensor AdapterBuilder::uniform(const std::string& key, const std::vector<int64_t>& shape, double bound) {
   if (from_file_) return zeros(shape);
+  reserve(shape);
   RandomStream stream(seed_, key);
   return drawn(shape, type_for(model_), [&] { return (2 * stream.uniform() - 1) * bound; });
 }
 
 Tensor AdapterBuilder::normal(const std::string& key, const std::vector<int64_t>& shape,
-                              double standard_deviation) const {
+                              double standard_deviation) {
   if (from_file_) return zeros(shape);
+  reserve(shape);
   RandomStream stream(seed_, key);
   return drawn(shape, type_for(model_), [&] { return stream.normal() * standard_deviation; });
 }

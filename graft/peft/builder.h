@@ -23,11 +23,12 @@ class AdapterBuilder {
   /// A file fills the tensors: nothing is drawn.
   bool from_file() const { return from_file_; }
 
-  // Initial values; zeros where a file fills them. `key` names the stream.
-  Tensor zeros(const std::vector<int64_t>& shape) const;
-  Tensor ones(const std::vector<int64_t>& shape) const;
-  Tensor uniform(const std::string& key, const std::vector<int64_t>& shape, double bound) const;
-  Tensor normal(const std::string& key, const std::vector<int64_t>& shape, double standard_deviation) const;
+  // Initial values; zeros where a file fills them. `key` names the stream. Errors: UsageError where all of
+  // them together, not yet made, are more than the machine's memory.
+  Tensor zeros(const std::vector<int64_t>& shape);
+  Tensor ones(const std::vector<int64_t>& shape);
+  Tensor uniform(const std::string& key, const std::vector<int64_t>& shape, double bound);
+  Tensor normal(const std::string& key, const std::vector<int64_t>& shape, double standard_deviation);
 
   /// The i-th number below `bound` of the stream.
   int64_t draw_below(const std::string& key, int64_t i, int64_t bound) const;
@@ -76,6 +77,7 @@ class AdapterBuilder {
   Adapter finish() { return std::move(adapter_); }
 
  private:
+  void reserve(const std::vector<int64_t>& shape);
   void save_module(const std::string& path);
   /// Names in a recipe that fit nothing are misspelt.
   void warn_of_unmatched(const char* key, const Json& names) const;
@@ -84,6 +86,7 @@ class AdapterBuilder {
   uint64_t seed_;
   bool from_file_;
   Adapter adapter_;
+  int64_t reserved_ = 0;  // bytes, at the least, of what was made so far
   std::string prefix_ = file_key("");
   std::vector<std::string> saved_;  // paths of the modules that are trained whole
   std::map<std::string, std::shared_ptr<Parameter>> parameters_;  // by every path, tied ones too

@@ -73,6 +73,6 @@ Adapter create(const Json& given, Model& model, uint64_t seed) {
 
 }  // namespace
 
-const TuningMethod kC3a = {"c3a", "C3A", create, 0.1};
+const TuningMethod kC3a = {"c3a", "C3A", create, method_help<C3aConfig>, 0.1};
 
 }  // namespace graft

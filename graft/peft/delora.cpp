@@ -77,6 +77,6 @@ Adapter create(const Json& given, Model& model, uint64_t seed) {
 
 }  // namespace
 
-const TuningMethod kDelora = {"delora", "DELORA", create, 3e-3};
+const TuningMethod kDelora = {"delora", "DELORA", create, method_help<DeloraConfig>, 3e-3};
 
 }  // namespace graft

@@ -77,6 +77,6 @@ Tensor first_of_permutation(int64_t count, int64_t n, int64_t seed) {
   return at::randperm(count, generator, at::TensorOptions(at::kLong)).slice(0, 0, n).clone();
 }
 
-const TuningMethod kFourierFt = {"fourierft", "FOURIERFT", create};
+const TuningMethod kFourierFt = {"fourierft", "FOURIERFT", create, method_help<FourierFtConfig>};
 
 }  // namespace graft

@@ -57,8 +57,8 @@ Adapter create_head(const Json& config, Model& model, uint64_t) {
 }  // namespace
 
 // A whole model moves with far smaller steps than a fresh adapter.
-const TuningMethod kFull = {"full", nullptr, create_full, 2e-5};
-const TuningMethod kLayerNorm = {"layernorm", nullptr, create_layer_norm, 1e-3};
-const TuningMethod kHead = {"head", nullptr, create_head, 1e-3};
+const TuningMethod kFull = {"full", nullptr, create_full, method_help<PartsConfig>, 2e-5};
+const TuningMethod kLayerNorm = {"layernorm", nullptr, create_layer_norm, method_help<PartsConfig>, 1e-3};
+const TuningMethod kHead = {"head", nullptr, create_head, method_help<PartsConfig>, 1e-3};
 
 }  // namespace graft

@@ -68,6 +68,6 @@ Adapter create(const Json& given, Model& model, uint64_t seed) {
 
 }  // namespace
 
-const TuningMethod kHira = {"hira", "HIRA", create, 5e-3};
+const TuningMethod kHira = {"hira", "HIRA", create, method_help<HiraConfig>, 5e-3};
 
 }  // namespace graft

@@ -81,6 +81,6 @@ Adapter create(const Json& given, Model& model, uint64_t seed) {
 
 }  // namespace
 
-const TuningMethod kHra = {"hra", "HRA", create};
+const TuningMethod kHra = {"hra", "HRA", create, method_help<HraConfig>};
 
 }  // namespace graft

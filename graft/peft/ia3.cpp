@@ -93,6 +93,6 @@ Adapter create(const Json& given, Model& model, uint64_t seed) {
 
 }  // namespace
 
-const TuningMethod kIa3 = {"ia3", "IA3", create, 3e-3};
+const TuningMethod kIa3 = {"ia3", "IA3", create, method_help<Ia3Config>, 3e-3};
 
 }  // namespace graft

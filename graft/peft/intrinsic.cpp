@@ -63,10 +63,12 @@ std::vector<MappedTensor> chosen_tensors(Model& model, const IntrinsicConfig& co
                                          const AdapterBuilder& builder) {
   const std::set<const Parameter*> tables = embeddings(model);
   std::vector<MappedTensor> out;
+  bool any = false;  // beside the head
   for (const auto& [path, parameter] : model.named_parameters()) {
     if (builder.stands_in(path)) continue;
-    bool chosen = in_head(model, path);
-    if (chosen) {
+    const bool head = in_head(model, path);
+    bool chosen = false;
+    if (head) {
       chosen = config.head == "inside";
     } else if (config.target_tensors == "no_embeddings") {
       chosen = tables.count(parameter.get()) == 0;
@@ -74,9 +76,9 @@ std::vector<MappedTensor> chosen_tensors(Model& model, const IntrinsicConfig& co
       chosen = config.target_tensors == "all" || matches_rule(path, config.target_tensors, "target_tensors");
     }
     if (chosen) out.push_back({path, parameter->shape, parameter->base.numel()});
+    any = any || (chosen && !head);
   }
-  if (out.empty())
-    throw UsageError("method.target_tensors", "{} matches no tensor", config.target_tensors.dump());
+  if (!any) throw UsageError("method.target_tensors", "{} matches no tensor", config.target_tensors.dump());
   return out;
 }
 
@@ -180,9 +182,11 @@ Adapter create(const TuningMethod& method, const Json& given, Model& model, uint
 
 const TuningMethod kDid = {
     "did", "DID",
-    [](const Json& config, Model& model, uint64_t seed) { return create(kDid, config, model, seed); }, 1e-2};
+    [](const Json& config, Model& model, uint64_t seed) { return create(kDid, config, model, seed); },
+    method_help<IntrinsicConfig>, 1e-2};
 const TuningMethod kSaid = {
     "said", "SAID",
-    [](const Json& config, Model& model, uint64_t seed) { return create(kSaid, config, model, seed); }, 1e-2};
+    [](const Json& config, Model& model, uint64_t seed) { return create(kSaid, config, model, seed); },
+    method_help<IntrinsicConfig>, 1e-2};
 
 }  // namespace graft

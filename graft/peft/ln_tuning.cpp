@@ -50,6 +50,6 @@ Adapter create(const Json& given, Model& model, uint64_t seed) {
 
 }  // namespace
 
-const TuningMethod kLnTuning = {"ln_tuning", "LN_TUNING", create, 1e-3};
+const TuningMethod kLnTuning = {"ln_tuning", "LN_TUNING", create, method_help<LnTuningConfig>, 1e-3};
 
 }  // namespace graft

@@ -46,6 +46,6 @@ Adapter create(const Json& given, Model& model, uint64_t seed) {
 
 }  // namespace
 
-const TuningMethod kLoha = {"loha", "LOHA", create};
+const TuningMethod kLoha = {"loha", "LOHA", create, method_help<LycorisConfig>};
 
 }  // namespace graft

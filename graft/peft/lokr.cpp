@@ -98,6 +98,6 @@ std::pair<int64_t, int64_t> lokr_factors(int64_t size, int64_t factor) {
   return small > large ? std::pair{large, small} : std::pair{small, large};
 }
 
-const TuningMethod kLokr = {"lokr", "LOKR", create};
+const TuningMethod kLokr = {"lokr", "LOKR", create, method_help<LokrConfig>};
 
 }  // namespace graft

@@ -163,6 +163,7 @@ Adapter create_lora(const TuningMethod& method, const Json& given, Model& model,
   return adapter;
 }
 
-const TuningMethod kLora = {"lora", "LORA", create, 0, nullptr, create_lora_from_data};
+const TuningMethod kLora = {
+    "lora", "LORA", create, method_help<LoraConfig>, 0, nullptr, create_lora_from_data};
 
 }  // namespace graft

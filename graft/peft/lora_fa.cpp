@@ -5,6 +5,7 @@
 
 #include "graft/base/error.h"
 #include "graft/peft/lora.h"
+#include "graft/peft/lora_config.h"
 #include "graft/peft/lora_layer.h"
 
 namespace graft {
@@ -51,6 +52,6 @@ Adapter create(const Json& config, Model& model, uint64_t seed) {
 
 }  // namespace
 
-const TuningMethod kLoraFa = {"lora_fa", "LORA", create};
+const TuningMethod kLoraFa = {"lora_fa", "LORA", create, method_help<LoraConfig>};
 
 }  // namespace graft

@@ -1,6 +1,7 @@
 #include "graft/peft/method_config.h"
 
 #include <algorithm>
+#include <set>
 
 #include "graft/base/error.h"
 
@@ -47,6 +48,19 @@ Check<Json> only_values(std::vector<Json> values) {
           {},
           std::move(values),
           std::move(expected)};
+}
+
+bool is_file_key(const std::string& key) {
+  static const std::set<std::string> keys{
+      "peft_type",      "graft_method", "auto_mapping",           "revision",
+      "inference_mode", "peft_version", "base_model_name_or_path"};
+  return keys.contains(key);
+}
+
+std::vector<FieldHelp> without_file_keys(std::vector<FieldHelp> rows) {
+  const std::string part = "method.";
+  std::erase_if(rows, [&](const FieldHelp& row) { return is_file_key(row.path.substr(part.size())); });
+  return rows;
 }
 
 bool is_file_config(const Json& config) {

@@ -76,6 +76,21 @@ struct TargetedConfig : CommonConfig, TargetKeys, ExcludeKeys, LayerKeys {
   }
 };
 
+/// True for a key that files carry and recipes need not say.
+bool is_file_key(const std::string& key);
+
+/// Help on the rows' keys, without those that only files carry.
+std::vector<FieldHelp> without_file_keys(std::vector<FieldHelp> rows);
+/// Help on a method's keys; the config's values are the defaults.
+template <HasFields Config>
+std::vector<FieldHelp> method_help_of(const Config& config) {
+  return without_file_keys(describe_values(config, "method"));
+}
+template <HasFields Config>
+std::vector<FieldHelp> method_help() {
+  return method_help_of(Config{});
+}
+
 /// True for a config that was read from a file: it names its method.
 bool is_file_config(const Json& config);
 

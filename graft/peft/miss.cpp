@@ -93,6 +93,6 @@ Adapter create(const Json& given, Model& model, uint64_t seed) {
 
 }  // namespace
 
-const TuningMethod kMiss = {"miss", "MISS", create};
+const TuningMethod kMiss = {"miss", "MISS", create, method_help<MissConfig>};
 
 }  // namespace graft

@@ -66,6 +66,7 @@ EmbeddedPrompt::Rows MultitaskPrompt::rows_for(const Batch& batch, bool decoder)
   return out;
 }
 
-const TuningMethod kMultitaskPrompt = {"multitask_prompt_tuning", "MULTITASK_PROMPT_TUNING", create, 3e-2};
+const TuningMethod kMultitaskPrompt = {"multitask_prompt_tuning", "MULTITASK_PROMPT_TUNING", create,
+                                       method_help<MultitaskConfig>, 3e-2};
 
 }  // namespace graft

@@ -152,6 +152,6 @@ Adapter create(const Json& given, Model& model, uint64_t seed) {
 
 }  // namespace
 
-const TuningMethod kOft = {"oft", "OFT", create};
+const TuningMethod kOft = {"oft", "OFT", create, method_help<OftConfig>};
 
 }  // namespace graft

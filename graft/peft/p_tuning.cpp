@@ -59,6 +59,6 @@ Adapter create(const Json& given, Model& model, uint64_t seed) {
 
 }  // namespace
 
-const TuningMethod kPTuning = {"p_tuning", "P_TUNING", create, 1e-3};
+const TuningMethod kPTuning = {"p_tuning", "P_TUNING", create, method_help<PTuningConfig>, 1e-3};
 
 }  // namespace graft

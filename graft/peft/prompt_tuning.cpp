@@ -21,6 +21,7 @@ Adapter create(const Json& given, Model& model, uint64_t seed) {
 
 }  // namespace
 
-const TuningMethod kPromptTuning = {"prompt_tuning", "PROMPT_TUNING", create, 3e-2};
+const TuningMethod kPromptTuning = {"prompt_tuning", "PROMPT_TUNING", create, method_help<PromptInitConfig>,
+                                    3e-2};
 
 }  // namespace graft

@@ -147,6 +147,6 @@ RandomBases randlora_bases(int64_t seed, int64_t r, int64_t narrow, int64_t wide
   return {out.a / out.a.std(), out.b / out.b.std()};
 }
 
-const TuningMethod kRandlora = {"randlora", "RANDLORA", create, 1e-4};
+const TuningMethod kRandlora = {"randlora", "RANDLORA", create, method_help<RandloraConfig>, 1e-4};
 
 }  // namespace graft

@@ -91,6 +91,6 @@ Adapter create(const Json& given, Model& model, uint64_t seed) {
 
 }  // namespace
 
-const TuningMethod kRoad = {"road", "ROAD", create, 1e-2};
+const TuningMethod kRoad = {"road", "ROAD", create, method_help<RoadConfig>, 1e-2};
 
 }  // namespace graft

@@ -12,7 +12,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr size_t kMostParts = 16;
-const TuningMethod kSeveral = {"several methods", nullptr, nullptr};
+const TuningMethod kSeveral = {"several methods", nullptr, nullptr, nullptr};
 
 class SublayerChain : public SublayerHook {
  public:

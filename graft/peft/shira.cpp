@@ -69,6 +69,6 @@ Adapter create(const Json& given, Model& model, uint64_t seed) {
 
 }  // namespace
 
-const TuningMethod kShira = {"shira", "SHIRA", create};
+const TuningMethod kShira = {"shira", "SHIRA", create, method_help<ShiraConfig>};
 
 }  // namespace graft

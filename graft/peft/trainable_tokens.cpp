@@ -160,6 +160,7 @@ void train_tokens(AdapterBuilder& builder, const Json& indices) {
   }
 }
 
-const TuningMethod kTrainableTokens = {"trainable_tokens", "TRAINABLE_TOKENS", create};
+const TuningMethod kTrainableTokens = {"trainable_tokens", "TRAINABLE_TOKENS", create,
+                                       method_help<TrainableTokensConfig>};
 
 }  // namespace graft

@@ -97,6 +97,6 @@ Adapter create(const Json& given, Model& model, uint64_t seed) {
 
 }  // namespace
 
-const TuningMethod kVblora = {"vblora", "VBLORA", create, 2e-3};
+const TuningMethod kVblora = {"vblora", "VBLORA", create, method_help<VbloraConfig>, 2e-3};
 
 }  // namespace graft

@@ -101,6 +101,6 @@ std::pair<Tensor, Tensor> vera_projections(int64_t seed, int64_t r, int64_t in, 
   return {a, b};
 }
 
-const TuningMethod kVera = {"vera", "VERA", create, 5e-3};
+const TuningMethod kVera = {"vera", "VERA", create, method_help<VeraConfig>, 5e-3};
 
 }  // namespace graft

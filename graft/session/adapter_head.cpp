@@ -5,11 +5,11 @@
 
 #include "graft/base/error.h"
 #include "graft/base/fields.h"
+#include "graft/base/json.h"
 #include "graft/io/torch_file.h"
 #include "graft/peft/adapterhub_file.h"
 #include "graft/peft/lora.h"
 #include "graft/peft/several.h"
-#include "graft/session/run_folder.h"
 
 namespace graft {
 namespace {

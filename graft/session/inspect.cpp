@@ -4,6 +4,7 @@
 #include <map>
 
 #include "graft/base/error.h"
+#include "graft/base/json.h"
 #include "graft/io/checkpoint.h"
 #include "graft/io/safetensors.h"
 #include "graft/io/torch_file.h"
@@ -11,7 +12,6 @@
 #include "graft/peft/adapterhub_file.h"
 #include "graft/peft/several.h"
 #include "graft/session/progress.h"
-#include "graft/session/run_folder.h"
 
 namespace graft {
 namespace {

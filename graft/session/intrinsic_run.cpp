@@ -32,6 +32,24 @@ TrainConfig changed(const TrainConfig& config, const Json& keys, const std::stri
   return read_fields<TrainConfig>(document, where);
 }
 
+/// Errors: UsageError for a key that said and did do not have.
+void check_method_keys(const Json& keys) {
+  if (!keys.is_object()) fail_value(keys, "intrinsic.method", "keys of said and did");
+  const std::string part = "method.";
+  std::vector<std::string> known;
+  for (const FieldHelp& row : tuning_method("did").help()) known.push_back(row.path.substr(part.size()));
+  for (const auto& [key, value] : keys.items()) {
+    if (std::find(known.begin(), known.end(), key) == known.end())
+      throw UsageError("intrinsic.method." + key, "unknown key{}", did_you_mean(key, known));
+  }
+}
+
+void check_rates(const std::vector<double>& rates, const char* key) {
+  for (const double rate : rates) {
+    if (rate < 0) throw UsageError(key, "{}, expected at least 0", rate);
+  }
+}
+
 class IntrinsicRun {
  public:
   IntrinsicRun(IntrinsicRecipe recipe, const TrainRunOptions& options)
@@ -50,6 +68,7 @@ class IntrinsicRun {
     const fs::path model =
         effective.from_scratch() ? effective.model.from_scratch.config : effective.model.path;
     result_.model = search_.name.empty() ? fs::weakly_canonical(model).stem().string() : search_.name;
+    check_methods();
   }
 
   RunReport run() {
@@ -78,6 +97,14 @@ class IntrinsicRun {
       throw UsageError(
           "data", "train or validation is missing, expected both: scores are those of the validation split");
     return Experiment::open(std::move(recipe), {Split::train, Split::validation}, {});
+  }
+
+  /// Errors: UsageError of what would otherwise show only after full fine-tuning.
+  void check_methods() const {
+    for (const std::string& method : search_.methods) {
+      const int64_t d = method_grid(method, least(method), search_).front();
+      tuning_method(method).create(method_config(method, d), experiment_.model(), 0);
+    }
   }
 
   Json document() const {
@@ -272,6 +299,10 @@ IntrinsicRecipe read_intrinsic_recipe(Json document) {
     if (method != "said" && method != "did")
       throw UsageError("intrinsic.methods", "{}, expected said or did", method);
   }
+  changed(out.recipe.train, out.search.full, "intrinsic.full");
+  check_method_keys(out.search.method);
+  check_rates(out.search.learning_rates, "intrinsic.learning_rates");
+  check_rates(out.search.said_learning_rates, "intrinsic.said_learning_rates");
   return out;
 }
 

@@ -86,14 +86,20 @@ std::vector<int64_t> logarithmic_grid(const IntrinsicSearchConfig& config, int64
   return grid;
 }
 
-SmallestDimension find_smallest_dimension(const std::string& method, int64_t least, int64_t first_seed,
-                                          const IntrinsicSearchConfig& config, const RunTrial& run) {
-  SmallestDimension out;
-  const std::vector<int64_t> grid = logarithmic_grid(config, least);
+std::vector<int64_t> method_grid(const std::string& method, int64_t least,
+                                 const IntrinsicSearchConfig& config) {
+  std::vector<int64_t> grid = logarithmic_grid(config, least);
   if (grid.empty()) {
     throw UsageError("intrinsic.largest", "{}, expected at least {}: {} needs so many numbers",
                      config.largest, least, method);
   }
+  return grid;
+}
+
+SmallestDimension find_smallest_dimension(const std::string& method, int64_t least, int64_t first_seed,
+                                          const IntrinsicSearchConfig& config, const RunTrial& run) {
+  SmallestDimension out;
+  const std::vector<int64_t> grid = method_grid(method, least, config);
   Search search(method, grid, config, run);
   for (int64_t i = 0; i < config.seeds; ++i) out.seeds.push_back(search.smallest(first_seed + i));
   // Seeds that missed the score on the whole grid count as larger than all others.

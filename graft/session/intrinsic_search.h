@@ -43,6 +43,10 @@ struct IntrinsicTrial {
 /// Numbers from `smallest` to `largest`, both included, evenly spaced in logarithm; none below `least`.
 std::vector<int64_t> logarithmic_grid(const IntrinsicSearchConfig& config, int64_t least);
 
+/// A method's grid. Errors: UsageError where it is empty.
+std::vector<int64_t> method_grid(const std::string& method, int64_t least,
+                                 const IntrinsicSearchConfig& config);
+
 /// d at which a method reaches the score.
 struct SmallestDimension {
   std::optional<int64_t> value{};  // the middle seed's; nothing where most seeds miss it on the whole grid

@@ -4,6 +4,8 @@
 #include <set>
 
 #include "graft/base/error.h"
+#include "graft/session/foreign_keys.h"
+#include "graft/session/method_help.h"
 #include "graft/session/session.h"
 #include "graft/session/train_defaults.h"
 #include "graft/tasks/registry.h"
@@ -152,6 +154,7 @@ Recipe read_recipe(Json document) {
   if (document.contains("output") && document["output"].is_null()) document.erase("output");
   expand_names(document);
   if (document.contains("method")) document["method"] = methods(document["method"]);
+  refuse_foreign_keys(document);
   fill_in_defaults(document);
   auto recipe = read_fields<Recipe>(document, "recipe");
   if (recipe.model.path.empty() && !recipe.from_scratch()) {
@@ -168,8 +171,11 @@ Json recipe_document(const Recipe& recipe) { return write_fields(recipe); }
 std::vector<FieldHelp> recipe_help() {
   std::vector<FieldHelp> rows;
   for (FieldHelp& row : describe_fields<Recipe>()) {
-    const bool is_task = row.path == "task";
+    const bool is_task = row.path == "task", is_method = row.path == "method";
     rows.push_back(std::move(row));
+    if (is_method) {
+      for (FieldHelp& key : help_on_methods()) rows.push_back(std::move(key));
+    }
     if (!is_task) continue;
     for (const TaskKind& kind : task_kinds()) {
       for (FieldHelp& key : kind.help()) {

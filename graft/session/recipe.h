@@ -80,7 +80,7 @@ Recipe read_recipe(Json document);
 /// The effective recipe, every key; read_recipe reads it back as the same.
 Json recipe_document(const Recipe& recipe);
 
-/// Every key with its default and meaning, in order.
+/// Every key with its default and meaning, in order; those of methods and tasks say whose they are.
 std::vector<FieldHelp> recipe_help();
 
 /// Where two recipes differ in what a resumed run may not change: "train.seed: 1, was 2" …; empty where

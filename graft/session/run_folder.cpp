@@ -148,12 +148,6 @@ void check_run_folder(const fs::path& folder, Existing existing, const std::vect
   }
 }
 
-Json read_object(const fs::path& path) {
-  Json document = read_json(path);
-  if (!document.is_object()) throw DataError(path.string(), "is no mapping, expected one in braces");
-  return document;
-}
-
 void check_new_folder(const fs::path& folder) {
   std::error_code error;
   if (!fs::exists(folder, error)) return;

@@ -14,8 +14,6 @@ enum class Existing { refuse, resume, overwrite };
 /// overwritten, and no run's folder, or holding one of the run's own inputs.
 void check_run_folder(const std::filesystem::path& folder, Existing existing,
                       const std::vector<std::filesystem::path>& inputs = {});
-/// A JSON file of one mapping. Errors: DataError.
-Json read_object(const std::filesystem::path& path);
 /// For what is written once (a merged model, a combined adapter). Errors: UsageError where the folder is
 /// taken.
 void check_new_folder(const std::filesystem::path& folder);

@@ -9,6 +9,7 @@
 #include "graft/base/file.h"
 #include "graft/base/log.h"
 #include "graft/ops/tensor_memory.h"
+#include "graft/peft/method_config.h"
 #include "graft/peft/soft_prompt.h"
 #include "graft/session/dry_run.h"
 #include "graft/session/experiment.h"
@@ -39,9 +40,6 @@ Json effective_method(const Json& given, const Adapter& adapter) {
     for (size_t i = 0; i < given.size(); ++i) list.push_back(effective_method(given[i], adapter.parts[i]));
     return list;
   }
-  static const std::vector<std::string> file_only{
-      "peft_type",      "graft_method", "auto_mapping",           "revision",
-      "inference_mode", "peft_version", "base_model_name_or_path"};
   Json method = {{"name", given["name"]}};
   if (adapter.method->files == AdapterFiles::adapterhub) {
     for (const char* part : {"config", "graft"}) {
@@ -50,7 +48,7 @@ Json effective_method(const Json& given, const Adapter& adapter) {
     return method;
   }
   for (const auto& [key, value] : adapter.config.items()) {
-    if (std::find(file_only.begin(), file_only.end(), key) == file_only.end()) method[key] = value;
+    if (!is_file_key(key)) method[key] = value;
   }
   return method;
 }
@@ -97,6 +95,16 @@ std::string metrics_text(const Json& metrics) {
                         value.is_number() ? fmt::format("{:.4f}", value.get<double>()) : "none");
   }
   return text;
+}
+
+/// What the run came to: the validation split's metrics; without such a split, the last step's loss and the
+/// speed.
+std::string outcome_text(const Json& results) {
+  if (!results["metrics"].empty()) return metrics_text(results["metrics"]);
+  const Json loss = results.value("train_loss", Json());
+  return fmt::format("training loss {}, {} tokens/s",
+                     loss.is_number() ? fmt::format("{:.4f}", loss.get<double>()) : "none",
+                     count_text(static_cast<int64_t>(results["useful_tokens_per_second"].get<double>())));
 }
 
 class TrainRun {
@@ -246,7 +254,7 @@ class TrainRun {
   RunReport report_of(const Json& results) const {
     std::string text =
         fmt::format("{}: step {} of {}: {}\n", folder_.string(), results["best_step"].get<int64_t>(),
-                    results["steps"].get<int64_t>(), metrics_text(results["metrics"]));
+                    results["steps"].get<int64_t>(), outcome_text(results));
     if (results.contains("test_metrics"))
       text += fmt::format("test: {}\n", metrics_text(results["test_metrics"]));
     text += fmt::format("{} of {} parameters trained, {} tokens/s, first step after {:.2f} s, at most {}",

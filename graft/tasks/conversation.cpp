@@ -3,6 +3,7 @@
 #include <map>
 
 #include "graft/base/error.h"
+#include "graft/text/chat_message.h"
 
 namespace graft {
 namespace {
@@ -63,20 +64,21 @@ void from_alpaca(const Example& example, const DataConfig& data, InputStyle styl
 }
 
 void from_messages(const Example& example, const DataConfig& data, Conversation& out) {
-  for (const Json& turn : list_at(example, data.column("messages", "messages"))) {
-    string_of(example, turn, "role");
-    if (!turn.contains("content"))
-      throw DataError(example.where, "turn {}, expected content", turn.dump().substr(0, 80));
-    out.messages.push_back(turn);
-  }
+  for (const Json& turn : list_at(example, data.column("messages", "messages")))
+    out.messages.push_back(plain_message(turn, example.where));
 }
 
 void from_sharegpt(const Example& example, const DataConfig& data, Conversation& out) {
   for (const Json& turn : list_at(example, data.column("conversations", "conversations"))) {
     const std::string from = string_of(example, turn, "from");
+    if (from == "function_call") {
+      out.messages.push_back(call_message(string_of(example, turn, "value"), example.where));
+      continue;
+    }
     const auto role = roles().find(from);
     if (role == roles().end())
-      throw DataError(example.where, "from: '{}', expected human, gpt, system or tool", from);
+      throw DataError(example.where,
+                      "from: '{}', expected human, gpt, function_call, observation, system or tool", from);
     out.messages.push_back(message(role->second, string_of(example, turn, "value")));
   }
 }
@@ -112,8 +114,8 @@ Conversation conversation_of(const Example& example, const DataConfig& data, con
   const std::string system = text_at(example, data.column("system", "system"));
   if (!system.empty() && out.messages[0].value("role", "") != "system")
     out.messages.insert(out.messages.begin(), message("system", system));
-  if (const auto tools = example.fields.find("tools"); tools != example.fields.end() && tools->is_array())
-    out.tools = *tools;
+  if (const auto tools = example.fields.find(data.column("tools", "tools")); tools != example.fields.end())
+    out.tools = plain_tools(*tools, example.where);
   // What comes after the last answer would only be read, never learnt from.
   while (!out.messages.empty() && out.messages.back().value("role", "") != "assistant")
     out.messages.erase(out.messages.size() - 1);

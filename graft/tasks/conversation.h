@@ -10,8 +10,8 @@
 namespace graft {
 
 struct Conversation {
-  Json messages = Json::array();  // [{"role", "content"}], the last one an assistant's
-  Json tools;                     // null: none
+  Json messages = Json::array();  // [{"role", "content", …}], contents of text, the last one an assistant's
+  Json tools;                     // a list; null: none
 };
 
 /// What an Alpaca row's input becomes: a section of Alpaca's own prompt, or lines below the instruction.

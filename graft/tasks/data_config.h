@@ -26,7 +26,7 @@ struct DataConfig {
     visit("header", self.header, "the first line of a tsv or csv file names its columns");
     visit("names", self.names, "names of the columns where there is no header");
     visit("columns", self.columns,
-          "which column is what: text, text_pair, label, or instruction, input, output, messages");
+          "which column is what: text, text_pair, label, or instruction, input, output, messages, tools");
     visit("limit", self.limit, "only so many examples of each file; 0: all", at_least<int64_t>(0));
   }
 

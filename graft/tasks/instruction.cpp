@@ -134,8 +134,16 @@ class InstructionTask : public TokenTask {
     }
   }
 
+  /// A template that never says tool_calls would leave the answer out.
+  void require_calls(const Json& answer, const Example& example) const {
+    if (!answer.value("tool_calls", Json()).empty() &&
+        template_.source().find("tool_calls") == std::string::npos)
+      throw DataError(example.where, "the chat template writes no tool_calls, expected one that does");
+  }
+
   void add_answer(Rendered& out, const Json& before, const Json& answer, const Json& tools,
                   const Example& example) const {
+    require_calls(answer, example);
     Json with = before;
     with.push_back(answer);
     const std::string until = rendered(with, tools, false);

@@ -11,11 +11,8 @@ namespace {
 constexpr const char* kNames[] = {"bos_token", "eos_token", "unk_token", "pad_token",
                                   "cls_token", "sep_token", "mask_token"};
 
-Json read_object(const std::filesystem::path& path) {
-  if (!std::filesystem::exists(path)) return Json::object();
-  Json document = read_json(path);
-  if (!document.is_object()) throw DataError(path.string(), "not a JSON object: {}", document.type_name());
-  return document;
+Json object_if_there(const std::filesystem::path& path) {
+  return std::filesystem::exists(path) ? read_object(path) : Json::object();
 }
 
 /// A token stands as its text or as an object with "content".
@@ -57,13 +54,13 @@ void read_added_decoder(const Json& decoder, TokenizerConfig& config) {
 
 TokenizerConfig TokenizerConfig::open(const std::filesystem::path& folder) {
   TokenizerConfig config;
-  config.document = read_object(folder / "tokenizer_config.json");
-  read_named(read_object(folder / "special_tokens_map.json"), config);
+  config.document = object_if_there(folder / "tokenizer_config.json");
+  read_named(object_if_there(folder / "special_tokens_map.json"), config);
   read_named(config.document, config);
   if (config.document.contains("added_tokens_decoder")) {
     read_added_decoder(config.document["added_tokens_decoder"], config);
   }
-  const Json added = read_object(folder / "added_tokens.json");
+  const Json added = object_if_there(folder / "added_tokens.json");
   for (const auto& [text, id] : added.items()) {
     const bool known = std::any_of(config.added.begin(), config.added.end(),
                                    [&, &name = text](const AddedToken& token) { return token.text == name; });

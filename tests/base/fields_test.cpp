@@ -77,6 +77,15 @@ TEST(Fields, ErrorsSayPathValueAndWhatWasExpected) {
             "[train.inner.targets[1]] wrong value: 5, expected a string");
   EXPECT_EQ(usage(R"({"inner": []})"), "[train.inner] wrong value: [], expected a mapping");
   EXPECT_EQ(usage(R"({"pattern": {"a": "b"}})"), "[train.pattern.a] wrong value: \"b\", expected an integer");
+  Outer outer;
+  const auto number = [&](const char* text) {
+    return message_of<UsageError>([&] { read_value(parse_yaml(text, "test"), outer, "train"); });
+  };
+  EXPECT_EQ(number("{rate: .nan}"), "[train.rate] wrong value: .nan, expected a finite number");
+  EXPECT_EQ(number("{rate: -.inf}"), "[train.rate] wrong value: -.inf, expected a finite number");
+  EXPECT_EQ(number("{steps: .inf}"), "[train.steps] wrong value: .inf, expected an integer");
+  EXPECT_EQ(number("{kind: [.nan, a, {b: 1}]}"),
+            "[train.kind] wrong value: [.nan,\"a\",{\"b\":1}], expected a string");
 }
 
 TEST(Fields, UnknownKeysAreNamedWithTheNearest) {
@@ -93,7 +102,13 @@ TEST(Fields, DescribeListsEveryKeyWithItsDefault) {
   ASSERT_EQ(rows.size(), 9u);
   EXPECT_EQ(rows[0].path, "train.rate");
   EXPECT_EQ(rows[0].default_value, "0.0001");
-  EXPECT_EQ(rows[0].expected, "0 to 1");
+  EXPECT_EQ(rows[0].expected, "a number, 0 to 1");
+  EXPECT_EQ(rows[1].expected, "true or false");
+  EXPECT_EQ(rows[2].expected, "one of linear, cosine");
+  EXPECT_EQ(rows[3].expected, "an integer or null");
+  EXPECT_EQ(rows[4].expected, "a mapping");
+  EXPECT_EQ(rows[5].expected, "a path");
+  EXPECT_EQ(rows[8].expected, "a list");
   EXPECT_EQ(rows[7].path, "train.inner.r");
 }
 

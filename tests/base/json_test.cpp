@@ -88,6 +88,13 @@ TEST(ReadJson, SaysWhichFile) {
       contains(message_of<DataError>([&] { read_json(folder.path()); }), "is a folder, expected a file"));
 }
 
+TEST(ReadObject, TakesMappingsOnly) {
+  const test::TemporaryFolder folder;
+  EXPECT_EQ(read_object(folder.file("a.json", R"({"a": 1})"))["a"], 1);
+  EXPECT_TRUE(contains(message_of<DataError>([&] { read_object(folder.file("b.json", "[1]")); }),
+                       "b.json] is no mapping"));
+}
+
 TEST(Override, SetsNestedKeys) {
   Json json = parse_json(
       R"({"train": {"seed": 1}, "method": [{"name": "lora"}, {"name": "full"}], "none": null})", "test");

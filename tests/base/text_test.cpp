@@ -51,6 +51,20 @@ TEST(Utf8, TakesWellFormedText) {
   }
 }
 
+TEST(Utf8, TheMarkInFrontIsDropped) {
+  for (const auto& [given, left] :
+       std::vector<std::pair<std::string, std::string>>{{"\xef\xbb\xbf"
+                                                         "a",
+                                                         "a"},
+                                                        {"a\xef\xbb\xbf", "a\xef\xbb\xbf"},
+                                                        {"\xef\xbb", "\xef\xbb"},
+                                                        {"", ""}}) {
+    std::string text = given;
+    drop_byte_order_mark(text);
+    EXPECT_EQ(text, left);
+  }
+}
+
 TEST(Utf8, FindsTheFirstWrongByte) {
   const std::pair<const char*, size_t> cases[] = {
       {"\x80", 0},              // a continuation alone

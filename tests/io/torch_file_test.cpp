@@ -4,36 +4,10 @@
 #include <gtest/gtest.h>
 
 #include "graft/base/error.h"
+#include "tests/io/torch_save.h"
 
 namespace graft::test {
 namespace {
-
-std::string little(uint64_t value, int width) {
-  std::string out;
-  for (int i = 0; i < width; ++i) out += static_cast<char>(value >> (8 * i) & 0xff);
-  return out;
-}
-
-/// A zip archive as torch.save lays it out, entries stored.
-std::string zip(const std::vector<std::pair<std::string, std::string>>& entries, uint16_t method = 0) {
-  std::string out, directory;
-  for (const auto& [name, bytes] : entries) {
-    const std::string sizes =
-        little(0, 4) + little(bytes.size(), 4) + little(bytes.size(), 4) + little(name.size(), 2);
-    const uint64_t at = out.size();
-    out += little(0x04034b50, 4) + little(20, 2) + little(0, 2) + little(method, 2) + little(0, 4) + sizes +
-           little(0, 2) + name + bytes;
-    directory += little(0x02014b50, 4) + little(20, 2) + little(20, 2) + little(0, 2) + little(method, 2) +
-                 little(0, 4) + sizes + little(0, 2) + little(0, 2) + little(0, 8) + little(at, 4) + name;
-  }
-  const uint64_t begin = out.size();
-  return out + directory + little(0x06054b50, 4) + little(0, 4) + little(entries.size(), 2) +
-         little(entries.size(), 2) + little(directory.size(), 4) + little(begin, 4) + little(0, 2);
-}
-
-std::string text(const std::string& value) { return "X" + little(value.size(), 4) + value; }
-std::string integer(int64_t value) { return "J" + little(static_cast<uint64_t>(value), 4); }
-std::string pair(int64_t a, int64_t b) { return integer(a) + integer(b) + "\x86"; }
 
 struct Saved {
   int64_t offset = 1, rows = 2, columns = 3, row_stride = 3, column_stride = 1, numel = 8;
@@ -75,6 +49,22 @@ TEST(TorchFile, ReadsATensorByOffsetAndStrides) {
   EXPECT_TRUE(plain.at("w").equal(at::arange(1, 7, at::kFloat).view({2, 3})));
   const TensorMap turned = parsed(file_of(pickle_of({.row_stride = 1, .column_stride = 2})));
   EXPECT_TRUE(turned.at("w").equal(at::arange(1, 7, at::kFloat).view({3, 2}).t()));
+}
+
+TEST(TorchFile, TensorsThatShareAStorageShareItHere) {
+  const Tensor one = at::arange(6, at::kFloat);
+  const TensorMap tensors = parsed(torch_save({{"a", one}, {"b", one}, {"c", one.view({2, 3}).t()}}));
+  EXPECT_TRUE(tensors.at("a").equal(one));
+  EXPECT_EQ(tensors.at("a").data_ptr(), tensors.at("b").data_ptr());
+  EXPECT_TRUE(tensors.at("c").equal(one.view({2, 3}).t()));
+  EXPECT_TRUE(tensors.at("c").is_contiguous());
+}
+
+TEST(TorchFile, RefusesToCopyMoreThanTheFileHas) {
+  const Tensor wide = at::arange(1000, at::kFloat);
+  TensorMap turned;
+  for (int i = 0; i < 100; ++i) turned[fmt::format("t{}", i)] = wide.view({10, 100}).t();
+  EXPECT_NE(complaint(torch_save(turned)).find("more values than the file has bytes for"), std::string::npos);
 }
 
 TEST(TorchFile, RefusesEveryOtherCall) {

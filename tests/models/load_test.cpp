@@ -186,6 +186,29 @@ TEST(Load, ATiedHeadThatDiffersInTheFileStaysItsOwn) {
   EXPECT_EQ(model->config["tie_word_embeddings"], false);
 }
 
+/// As transformers 5 has it: tied heads have one bias under two names; of an untied head's two it uses the
+/// map's.
+TEST(Load, AMaskedWordsHeadWithTwoBiases) {
+  const std::string bias = "cls.predictions.bias", of_map = "cls.predictions.decoder.bias";
+  Checkpoint tied = checkpoint_of(kBertMlm);
+  tied.tensors[of_map] = tied.tensors.at(bias).clone();
+  EXPECT_EQ(model_tensors(*load_model(tied, {}), at::kFloat).count(of_map), 0u);
+  tied.tensors[of_map][0] += 1;
+  const std::string error = message_of<DataError>([&] { load_model(tied, {}); });
+  EXPECT_TRUE(has(error, bias + " and " + of_map + " differ")) << error;
+
+  Checkpoint untied = tied;
+  untied.config["tie_word_embeddings"] = false;
+  untied.tensors["cls.predictions.decoder.weight"] =
+      untied.tensors.at("bert.embeddings.word_embeddings.weight") + 1;
+  const auto of_written = [](const Checkpoint& checkpoint) {
+    return model_tensors(*load_model(checkpoint, {}), at::kFloat).at("cls.predictions.decoder.bias");
+  };
+  EXPECT_TRUE(at::equal(of_written(untied), untied.tensors.at(of_map)));
+  untied.tensors.erase(of_map);
+  EXPECT_TRUE(at::equal(of_written(untied), untied.tensors.at(bias)));
+}
+
 TEST(Load, BFloat16IsNearFloat32) {
   const at::NoGradGuard no_grad;
   for (const Tiny& tiny : tiny_models()) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "graft/base/error.h"
+#include "tests/temporary.h"
 
 namespace graft::test {
 namespace {
@@ -274,6 +275,17 @@ Tensor answer(Model& model, const Adapter* adapter, const Batch& batch) {
 
 namespace {
 
+TEST(Methods, WhatIsBeyondTheMachinesMemoryIsRefusedBeforeItIsMade) {
+  for (const char* tokens : {"4000000000000", "9000000000000000000"}) {
+    const auto model = tiny_model(tiny_models()[0]);
+    const Json config =
+        parse_json(fmt::format(R"({{"name": "prompt_tuning", "num_virtual_tokens": {}}})", tokens), "test");
+    const std::string error =
+        message_of<UsageError>([&] { tuning_method("prompt_tuning").create(config, *model, 0); });
+    EXPECT_NE(error.find("larger than this machine's memory"), std::string::npos) << error;
+  }
+}
+
 TEST(Methods, EveryRegisteredMethodHasARow) {
   for (const TuningMethod& method : tuning_methods()) {
     const std::string wanted = std::string("\"name\": \"") + method.name + "\"";
@@ -281,6 +293,21 @@ TEST(Methods, EveryRegisteredMethodHasARow) {
     EXPECT_TRUE(std::any_of(rows.begin(), rows.end(), [&](const MethodRow& row) {
       return std::string(row.config).find(wanted) != std::string::npos;
     })) << method.name;
+  }
+}
+
+/// What help says of a method's keys is what its recipes take.
+TEST(Methods, HelpHasEveryRowsKeys) {
+  for (const MethodRow& row : method_rows()) {
+    Json config = parse_json(row.config, "test");
+    const std::vector<FieldHelp> help = tuning_method(config["name"].get<std::string>()).help();
+    config.erase("name");
+    for (const auto& [key, value] : config.items()) {
+      EXPECT_TRUE(
+          std::any_of(help.begin(), help.end(),
+                      [&, wanted = "method." + key](const FieldHelp& one) { return one.path == wanted; }))
+          << row.name << " " << key;
+    }
   }
 }
 

@@ -4,6 +4,7 @@
 
 #include "graft/base/error.h"
 #include "tests/session/tiny_run.h"
+#include "tests/temporary.h"
 
 namespace graft {
 namespace {
@@ -74,6 +75,26 @@ TEST(IntrinsicRun, AGivenScoreIsNotTrainedFor) {
   EXPECT_TRUE(results["d90"]["did"]["value"].is_null());
   EXPECT_TRUE(results["d90"]["did"].contains("note"));
   EXPECT_FALSE(results["d90"].contains("said"));
+}
+
+/// Nothing is trained, nor a folder made, for a search that cannot come to its end.
+TEST(IntrinsicRun, ErrorsComeBeforeFullFineTuning) {
+  const TinyRun tiny;
+  for (const auto& [change, error] : std::vector<std::pair<const char*, const char*>>{
+           {"intrinsic.method.projektion=dense",
+            "[intrinsic.method.projektion] unknown key; did you mean projection?"},
+           {"intrinsic.method.projection=sparse", "projection"},
+           {"intrinsic.method.target_tensors=nothing", "target_tensors"},
+           {"intrinsic.full.learning_rat=1",
+            "[intrinsic.full.learning_rat] unknown key; did you mean learning_rate?"},
+           {"intrinsic.learning_rates=[-1]", "[intrinsic.learning_rates] -1, expected at least 0"},
+           {"intrinsic.smallest=1000", "[intrinsic.largest] 500, expected at least intrinsic.smallest"},
+           {"intrinsic={smallest: 5, largest: 20}", "[intrinsic.largest] 20, expected at least"}}) {
+    const std::string message =
+        test::message_of<UsageError>([&, wrong = change] { search(document(tiny, {wrong})); });
+    EXPECT_NE(message.find(error), std::string::npos) << change << ": " << message;
+    EXPECT_FALSE(fs::exists(tiny.output())) << change;
+  }
 }
 
 TEST(IntrinsicRun, RefusesATakenFolderAndAnotherSearch) {

@@ -51,6 +51,33 @@ TEST(Recipe, ErrorsNameTheKeyAndTheNearest) {
   EXPECT_NE(error_of("[1, 2]").find("mapping"), std::string::npos);
 }
 
+TEST(Recipe, NamesOfOtherProgramsAreKnown) {
+  for (const auto& [yaml, error] : std::vector<std::pair<const char*, const char*>>{
+           {"{model: m, train: {lr: 1}}", "[recipe.train.lr] unknown key; did you mean learning_rate?"},
+           {"{model: m, num_train_epochs: 1}",
+            "[recipe.num_train_epochs] unknown key; did you mean train.epochs?"},
+           {"{model: m, train: {per_device_train_batch_size: 1}}",
+            "[recipe.train.per_device_train_batch_size] unknown key; did you mean batch_size?"},
+           {"{model_name_or_path: m}", "[recipe.model_name_or_path] unknown key; did you mean model.path?"},
+           {"{model: m, finetuning_type: lora}",
+            "[recipe.finetuning_type] unknown key; did you mean method?"},
+           {"{model: m, method: {name: lora, lora_rank: 4}}",
+            "[method.lora_rank] unknown key; did you mean r?"},
+           {"{model: m, lora_target: all}",
+            "[recipe.lora_target] unknown key; did you mean method.target_modules?"},
+           {"{model: m, task: {name: instruction, cutoff_len: 9}}",
+            "[task.cutoff_len] unknown key; did you mean max_length?"},
+           // graft's own names in another part.
+           {"{model: m, learning_rate: 1}",
+            "[recipe.learning_rate] unknown key; did you mean train.learning_rate?"},
+           {"{model: m, method: [lora, {name: houlsby, seed: 1}]}",
+            "[method.seed] unknown key; did you mean train.seed?"}}) {
+    EXPECT_EQ(error_of(yaml), error);
+  }
+  // LoHa's own key has the foreign name.
+  EXPECT_NO_THROW(read_recipe(document_of("{model: m, method: {name: loha, alpha: 4}}")));
+}
+
 TEST(Recipe, KeysWithoutAValueKeepTheirDefault) {
   const Recipe recipe =
       read_recipe(document_of("{model: m, data: {validation: }, train: {epochs: }, output: }"));
@@ -91,6 +118,16 @@ TEST(Recipe, HelpFindsKeysAndParts) {
   EXPECT_NE(text_of("learning_rate").find("train.learning_rate"), std::string::npos);
   EXPECT_NE(text_of("train").find("train.max_grad_norm"), std::string::npos);
   EXPECT_NE(text_of("").find("model.dtype"), std::string::npos);
+  EXPECT_NE(
+      text_of("method.lora_alpha").find("method.lora_alpha = 8.0  (a number)\n    (lora, lora_fa, adalora) "),
+      std::string::npos)
+      << text_of("method.lora_alpha");
+  EXPECT_NE(text_of("method.r").find("method.r = 8  (an integer, at least 1)\n"), std::string::npos);
+  EXPECT_NE(text_of("method.r").find("vera"), std::string::npos);
+  // Presets' values are their methods' defaults.
+  EXPECT_NE(text_of("method.reduction_factor").find("method.reduction_factor = 2\n    (parallel) "),
+            std::string::npos)
+      << text_of("method.reduction_factor");
   try {
     text_of("train.learning_rat");
     FAIL() << "no error";

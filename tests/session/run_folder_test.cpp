@@ -55,7 +55,7 @@ TEST(RunFolder, ResumingTakesAwayWhatAKilledWriterLeft) {
 }
 
 TEST(RunFolder, TheCardHasPeftsFrontMatter) {
-  const TuningMethod method{"lora", "LORA", nullptr};
+  const TuningMethod method{"lora", "LORA", nullptr, nullptr};
   test::FakeModel model;
   model.head = HeadKind::causal_lm;
   Adapter adapter;

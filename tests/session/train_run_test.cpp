@@ -63,6 +63,15 @@ TEST(TrainRun, TheEffectiveRecipeMakesTheSameRun) {
   EXPECT_EQ(read_file(tiny.output() / "recipe.yaml"), recipe);
 }
 
+TEST(TrainRun, WithoutValidationTheResultIsTheTrainingLoss) {
+  const TinyRun tiny;
+  const RunReport report = train(tiny.classification({"data.validation="}));
+  const std::string wanted =
+      fmt::format("step 30 of 30: training loss {:.4f}, ", report.document["train_loss"].get<double>());
+  EXPECT_NE(report.text.find(wanted), std::string::npos) << report.text;
+  EXPECT_LT(report.text.find("tokens/s\n"), report.text.find("parameters trained")) << report.text;
+}
+
 TEST(TrainRun, EvaluatingTheRunGivesTheBestMetrics) {
   const TinyRun tiny;
   const RunReport trained = train(tiny.classification());

@@ -77,6 +77,35 @@ TEST_F(InstructionTest, FormatsAreKnownByTheirColumns) {
       R"({"role":"user","content":"q"},{"role":"assistant","content":"s"}])");
 }
 
+/// LLaMA-Factory's turns: a call is an answer, what comes back is read, and the tools reach the template.
+TEST_F(InstructionTest, FunctionCallsAreLearnt) {
+  const ChatTemplate form(
+      "{% for t in tools %}{{ t.function.name }} {% endfor %}"
+      "{% for m in messages %}{% if m.tool_calls %}{{ m.tool_calls[0].function.arguments.x }} {% else %}"
+      "{{ m.content }} {% endif %}{% endfor %}",
+      Json::object());
+  const Json fields = {{"tools", R"([{"name":"f","parameters":{}}])"},
+                       {"conversations",
+                        {{{"from", "human"}, {"value", "a"}},
+                         {{"from", "function_call"}, {"value", R"({"name":"f","arguments":{"x":"b"}})"}},
+                         {{"from", "observation"}, {"value", "c"}},
+                         {{"from", "gpt"}, {"value", "d"}}}}};
+  const auto task = make({}, &form);
+  EXPECT_EQ(tokenizer_.decode(task->features({row(fields)}).at(0).input_ids, false), "f a b c d");
+  EXPECT_EQ(learnt(*task, row(fields)), "b d");
+  const auto error = test::message_of<DataError>([&] {
+    make({{"template", "plain"}})->features({row(fields)});
+  });
+  EXPECT_NE(error.find("writes no tool_calls"), std::string::npos) << error;
+}
+
+TEST_F(InstructionTest, ContentsOfPartsAreText) {
+  const Json turns = Json::parse(R"([
+      {"role":"user","content":[{"type":"text","text":"a "}]},
+      {"role":"assistant","content":[{"type":"text","text":"b "},{"type":"text","text":"c"}]}])");
+  EXPECT_EQ(learnt(*make({{"template", "plain"}}), row({{"messages", turns}})), "b c [SEP]");
+}
+
 TEST_F(InstructionTest, AlpacasPromptHasASectionForTheInput) {
   const auto form = chat_form("alpaca", tokenizer_);
   const Conversation with = conversation_of(row({{"instruction", "q"}, {"input", "r"}, {"output", "s"}}), {},
@@ -122,6 +151,9 @@ TEST_F(InstructionTest, ErrorsSayWhere) {
   for (const Json& fields :
        {Json{{"text", "a"}}, Json{{"messages", "a"}},
         Json{{"messages", {{{"role", "user"}, {"content", "a"}}}}},
+        Json{{"messages", {{{"role", "user"}, {"content", nullptr}}}}},
+        Json{{"conversations", {{{"from", "function_call"}, {"value", "f(1)"}}}}},
+        Json{{"tools", "["}, {"prompt", "a"}, {"completion", "b"}},
         Json{{"conversations", {{{"from", "alien"}, {"value", "a"}}}}}, Json{{"conversations", {1, 2}}},
         Json{{"instruction", 5}, {"output", "a"}}, Json{{"instruction", ""}, {"output", "a"}}}) {
     EXPECT_NE(error_of(fields).find("chat.jsonl:3"), std::string::npos) << fields << ": " << error_of(fields);
