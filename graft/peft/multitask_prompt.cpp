@@ -67,6 +67,7 @@ EmbeddedPrompt::Rows MultitaskPrompt::rows_for(const Batch& batch, bool decoder)
 }
 
 const TuningMethod kMultitaskPrompt = {"multitask_prompt_tuning", "MULTITASK_PROMPT_TUNING", create,
-                                       method_help<MultitaskConfig>, 3e-2};
+                                       [] { return prompt_help<MultitaskConfig>("prompt_tuning_init_ids"); },
+                                       3e-2};
 
 }  // namespace graft

@@ -59,6 +59,7 @@ Adapter create(const Json& given, Model& model, uint64_t seed) {
 
 }  // namespace
 
-const TuningMethod kPTuning = {"p_tuning", "P_TUNING", create, method_help<PTuningConfig>, 1e-3};
+const TuningMethod kPTuning = {"p_tuning", "P_TUNING", create,
+                               [] { return prompt_help<PTuningConfig>("prompt_tuning_init_ids"); }, 1e-3};
 
 }  // namespace graft

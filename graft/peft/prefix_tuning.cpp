@@ -96,7 +96,7 @@ Adapter create(const Json& given, Model& model, uint64_t seed) {
 
 }  // namespace
 
-const TuningMethod kPrefixTuning = {"prefix_tuning", "PREFIX_TUNING", create, method_help<PrefixConfig>,
-                                    5e-3};
+const TuningMethod kPrefixTuning = {"prefix_tuning", "PREFIX_TUNING", create,
+                                    [] { return prompt_help<PrefixConfig>("prefix_init_ids"); }, 5e-3};
 
 }  // namespace graft

@@ -33,6 +33,15 @@ struct PromptInitConfig : PromptConfig {
 /// A recipe's `key`, taken out of it (no file holds it): a list of ids, one a row, or a list of lists.
 StartTokens take_start_tokens(ConfigSource& source, const char* key);
 
+/// Help on a method's keys, and on the one that take_start_tokens takes.
+template <HasFields Config>
+std::vector<FieldHelp> prompt_help(const char* key) {
+  std::vector<FieldHelp> rows = method_help<Config>();
+  rows.push_back({fmt::format("method.{}", key), "null", "a list",
+                  "the rows start as these tokens: an id each, or a list of ids, whose mean counts"});
+  return rows;
+}
+
 /// The prompt's initial rows [v · submodules, d]. A text's tokens are repeated or cut to that length; labels
 /// are followed by random words. Errors: UsageError (TEXT or CLASS_LABEL without tokens; an id that is none).
 Tensor initial_prompt(AdapterBuilder& builder, const PromptInitConfig& config, const StartTokens& tokens);

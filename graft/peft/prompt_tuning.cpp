@@ -21,7 +21,8 @@ Adapter create(const Json& given, Model& model, uint64_t seed) {
 
 }  // namespace
 
-const TuningMethod kPromptTuning = {"prompt_tuning", "PROMPT_TUNING", create, method_help<PromptInitConfig>,
+const TuningMethod kPromptTuning = {"prompt_tuning", "PROMPT_TUNING", create,
+                                    [] { return prompt_help<PromptInitConfig>("prompt_tuning_init_ids"); },
                                     3e-2};
 
 }  // namespace graft
