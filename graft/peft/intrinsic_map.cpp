@@ -154,7 +154,9 @@ class IntrinsicFunction : public torch::autograd::Function<IntrinsicFunction> {
         const Tensor part = values.narrow(0, begin, tensor.numel).view(tensor.shape);
         const double times =
             block.scale * (lambda.numel() ? lambda[static_cast<int64_t>(i)].item<double>() : 1);
-        out[i] = at::add(bases[i].to(theta.scalar_type()), part, times);
+        // A wider copy of the base takes the sum itself.
+        Tensor wide = bases[i].to(theta.scalar_type());
+        out[i] = wide.is_same(bases[i]) ? at::add(wide, part, times) : wide.add_(part, times);
         begin += tensor.numel;
       }
     });
