@@ -224,6 +224,36 @@ TEST(Load, BFloat16IsNearFloat32) {
   }
 }
 
+/// The word embedding's gradient of all outputs' squares.
+Tensor gradient_of_words(Model& model, const Batch& batch) {
+  Parameter& words = *model.word_embedding().weight;
+  words.stand_in = words.base.to(at::kFloat).requires_grad_(true);
+  const Tensor loss = model.run(batch).to(at::kFloat).square().sum();
+  return torch::autograd::grad({loss}, {words.stand_in})[0];
+}
+
+TEST(Load, OneLayoutOfTheWeightsComputesTheSame) {
+  for (const Tiny& tiny : tiny_models()) {
+    const auto drawn = tiny_model(tiny);
+    const Checkpoint checkpoint{"memory", model_config(*drawn, at::kFloat),
+                                model_tensors(*drawn, at::kFloat)};
+    const Batch batch = batch_of(*drawn, {some_text(1, 7), some_text(2, 4)});
+    for (const auto dtype : {at::kFloat, at::kBFloat16}) {
+      const auto gradient = [&](int64_t second_layout) {
+        const auto model = load_model(checkpoint, {.dtype = dtype, .second_layout = second_layout});
+        return gradient_of_words(*model, batch);
+      };
+      const Tensor two = gradient(int64_t{1} << 40), one = gradient(0);
+      EXPECT_GT(two.abs().max().item<float>(), 0) << tiny.name;
+      if (dtype == at::kBFloat16) {
+        EXPECT_TRUE(at::equal(one, two)) << tiny.name;
+      } else {
+        EXPECT_TRUE(at::allclose(one, two, 1e-4, 1e-4)) << tiny.name;
+      }
+    }
+  }
+}
+
 /// A deeper model of the same weights computes what its layers compute one after the other.
 TEST(Load, ReplicatedLayersShareTheirWeights) {
   const Checkpoint checkpoint = checkpoint_of(kLlama);
