@@ -11,9 +11,8 @@
 namespace graft {
 
 /// A saved dictionary of tensors (a state dict), copied; tensors that share memory in the file share it here.
-/// Errors: DataError (the format before PyTorch 1.6,
-/// anything in it that is no tensor, a call of any function but those that make tensors, sizes that do not
-/// fit).
+/// Errors: DataError (the format before PyTorch 1.6, anything in it that is no tensor, a call of any function
+/// but those that make tensors, sizes that do not fit).
 TensorMap read_torch_file(const std::filesystem::path& path);
 /// The same of bytes in memory; `where` names them in errors.
 TensorMap parse_torch_file(std::span<const std::byte> bytes, const std::string& where);

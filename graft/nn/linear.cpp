@@ -72,6 +72,7 @@ void Linear::use_one_layout() {
 void Linear::use_int8(Int8 form) {
   int8_ = std::make_unique<ops::PackedInt8>();
   int8_->exact_gradient = form.exact_gradient;
+  if (packed_.single) use_one_layout();
 }
 
 std::optional<Linear::Int8> Linear::int8() const {
@@ -84,7 +85,6 @@ void Linear::untie() {
   replace("weight", weight);
   packed_ = {.single = packed_.single};
   if (int8_) use_int8(*int8());
-  if (packed_.single) use_one_layout();
 }
 
 }  // namespace graft

@@ -95,8 +95,10 @@ bool has_fast_form(const Tensor& x, const Tensor& weight) {
          x.numel() > 0 && !weight.requires_grad();
 }
 
-bool stays_unpacked(const PackedWeight& packed, const Tensor& weight) {
-  return packed.single && weight.scalar_type() == at::kFloat && !in_panels(weight);
+/// Whether the weight is multiplied from a layout: in float32 one layout stands for none.
+bool is_packed(const Tensor& x, const Tensor& weight, const PackedWeight& packed) {
+  const bool plain = packed.single && weight.scalar_type() == at::kFloat && !in_panels(weight);
+  return has_fast_form(x, weight) && !plain;
 }
 
 Tensor fast_form(const Tensor& x, const Tensor& weight, const Tensor& bias, PackedWeight& packed) {
@@ -136,8 +138,7 @@ Tensor frozen_linear(const Tensor& x, const Tensor& weight, const Tensor& bias, 
     throw InternalError("frozen_linear", "rows of {} by a weight of {}, expected [out, in]", x.size(-1),
                         fmt::join(weight.sizes(), "×"));
   }
-  if (!has_fast_form(x, weight) || stays_unpacked(packed, weight))
-    return frozen_linear_plain(x, weight, bias);
+  if (!is_packed(x, weight, packed)) return frozen_linear_plain(x, weight, bias);
   if (x.dim() == 2) return fast_form(x, weight, bias, packed);
   auto shape = x.sizes().vec();
   shape.back() = weight.size(0);
@@ -146,8 +147,7 @@ Tensor frozen_linear(const Tensor& x, const Tensor& weight, const Tensor& bias, 
 
 Tensor frozen_linear_gradient(const Tensor& d_y, const Tensor& weight, PackedWeight& packed) {
   const at::NoGradGuard no_grad;
-  if (!has_fast_form(d_y, weight) || stays_unpacked(packed, weight))
-    return at::matmul(d_y, weight.to(d_y.scalar_type()));
+  if (!is_packed(d_y, weight, packed)) return at::matmul(d_y, weight.to(d_y.scalar_type()));
   pack_weight(packed, weight, d_y, {.forward = false, .backward = true});
   return product(gradient_term(d_y, packed), weight.size(1), {});
 }

@@ -251,11 +251,20 @@ class Finishing {
   int64_t next_ = 0, each_ = 0;
 };
 
-/// All sums of a piece, over all terms, for finish(SumRows); begin(block) is told of a block when its sums
-/// begin. A block is finished between the steps of the next one: the tiles go on, where behind them they
-/// would wait a third of the time.
-template <class Sum, class Begin, class Finish>
-void tile_panel(const TileSides* terms, int64_t count, int64_t rows, int64_t vecs, const Begin& begin,
+/// Results that will be written are asked for, to be owned: a tile's time hides that memory's.
+template <class T>
+void ask_for_rows(const TileBlock& b, T* y, int64_t stride) {
+  T* first = y + b.row * stride + 16 * b.vec;
+  for (int64_t i = 0; i < b.rows; ++i, first += stride) {
+    for (int64_t at = 0; at < 16 * b.wide; at += 64 / static_cast<int64_t>(sizeof(T)))
+      __builtin_prefetch(first + at, 1);
+  }
+}
+
+/// All sums of a piece, over all terms, for finish(SumRows), which makes y of them. A block is finished
+/// between the steps of the next one: the tiles go on, where behind them they would wait a third of the time.
+template <class Sum, class T, class Finish>
+void tile_panel(const TileSides* terms, int64_t count, int64_t rows, int64_t vecs, T* y, int64_t y_stride,
                 const Finish& finish) {
   constexpr int64_t kStride = 2 * kTile;
   alignas(64) Sum sums[2][2 * kTile * kStride];
@@ -273,7 +282,7 @@ void tile_panel(const TileSides* terms, int64_t count, int64_t rows, int64_t vec
   Finishing<Sum, Finish> before(finish, kStride);
   int64_t at = 0;
   each_block(rows, vecs, [&](const TileBlock& block) {
-    begin(block);
+    ask_for_rows(block, y, y_stride);
     block_sums(tiles, terms, count, block, sums[at], kStride, false, before);
     before.rest();
     before.start(block, sums[at], steps);
@@ -281,16 +290,6 @@ void tile_panel(const TileSides* terms, int64_t count, int64_t rows, int64_t vec
   });
   before.rest();
   _tile_release();
-}
-
-/// Results that will be written are asked for, to be owned: a tile's time hides that memory's.
-template <class T>
-void ask_for_rows(const TileBlock& b, T* y, int64_t stride) {
-  T* first = y + b.row * stride + 16 * b.vec;
-  for (int64_t i = 0; i < b.rows; ++i, first += stride) {
-    for (int64_t at = 0; at < 16 * b.wide; at += 64 / static_cast<int64_t>(sizeof(T)))
-      __builtin_prefetch(first + at, 1);
-  }
 }
 
 /// sums + bias as bfloat16. Whole lines have a loop of their own: a tenth of a product.
@@ -323,9 +322,8 @@ inline bool tiles_panel_product(const PanelProduct<Half>& g) {
     sides = TileSides(t.x, t.x_stride * 2, t.panel, vecs * 64, t.units);
     if (sides.steps == 0) return false;
   }
-  tile_panel<float>(
-      terms.data(), g.count, g.rows, vecs, [&](const TileBlock& b) { ask_for_rows(b, g.y, g.y_stride); },
-      [&](const SumRows<float>& r) { store_sums(g, r); });
+  tile_panel<float>(terms.data(), g.count, g.rows, vecs, g.y, g.y_stride,
+                    [&](const SumRows<float>& r) { store_sums(g, r); });
   return true;
 }
 
@@ -334,8 +332,7 @@ bool tiles_int8_product(const Int8Product<T>& g) {
   const int64_t vecs = (g.columns + 15) / 16;
   const TileSides sides(g.x, g.x_stride, g.panel, vecs * 64, g.units);
   if (sides.steps == 0) return false;
-  const auto begin = [&](const TileBlock& b) { ask_for_rows(b, g.y, g.y_stride); };
-  tile_panel<int32_t>(&sides, 1, g.rows, vecs, begin, [&](const SumRows<int32_t>& r) {
+  tile_panel<int32_t>(&sides, 1, g.rows, vecs, g.y, g.y_stride, [&](const SumRows<int32_t>& r) {
     for (int64_t v = 0; v < r.block.wide; ++v) {
       const Int8Columns columns(g, 16 * (r.block.vec + v));
       const Pairs offset = pload(g.offset + columns.first);

@@ -117,26 +117,24 @@ Json with(Json base, const Json& more) {
   return base;
 }
 
-const Json& houlsby_preset() {
-  static const Json preset = {
+Json bottleneck_preset() { return Json::object(); }
+
+Json houlsby_preset() {
+  return {
       {"mh_adapter", true}, {"output_adapter", true}, {"reduction_factor", 16}, {"non_linearity", "swish"}};
-  return preset;
 }
 
-const Json& pfeiffer_preset() {
-  static const Json preset = {{"mh_adapter", false},
-                              {"output_adapter", true},
-                              {"reduction_factor", 16},
-                              {"non_linearity", "relu"},
-                              {"original_ln_before", true}};
-  return preset;
+Json pfeiffer_preset() {
+  return {{"mh_adapter", false},
+          {"output_adapter", true},
+          {"reduction_factor", 16},
+          {"non_linearity", "relu"},
+          {"original_ln_before", true}};
 }
 
-const Json& parallel_preset() {
-  static const Json preset = {{"output_adapter", true},        {"reduction_factor", 2},
-                              {"non_linearity", "relu"},       {"is_parallel", true},
-                              {"init_weights", "mam_adapter"}, {"scaling", 4.0}};
-  return preset;
+Json parallel_preset() {
+  return {{"output_adapter", true}, {"reduction_factor", 2},         {"non_linearity", "relu"},
+          {"is_parallel", true},    {"init_weights", "mam_adapter"}, {"scaling", 4.0}};
 }
 
 Json adapter_drop_preset(int64_t layers) { return with(pfeiffer_preset(), {{"drop_layers", layers}}); }
@@ -150,6 +148,18 @@ std::vector<FieldHelp> help_of(const Json& preset) {
   return method_help_of(read_fields<BottleneckRecipe>(preset, "method"));
 }
 
+/// A method that is one preset.
+template <const TuningMethod& kMethod, Json (*kPreset)()>
+constexpr TuningMethod preset_method(const char* name, double learning_rate = kLearningRate) {
+  return {.name = name,
+          .peft_type = nullptr,
+          .create = [](const Json& given, Model& model,
+                       uint64_t seed) { return created(kMethod, kPreset(), given, model, seed); },
+          .help = [] { return help_of(kPreset()); },
+          .learning_rate = learning_rate,
+          .files = AdapterFiles::adapterhub};
+}
+
 Adapter create_adapter_drop(const Json& given, Model& model, uint64_t seed) {
   // In small models half of the layers.
   const int64_t dropped = std::min(kDroppedLayers, model.info().num_layers / 2);
@@ -158,76 +168,21 @@ Adapter create_adapter_drop(const Json& given, Model& model, uint64_t seed) {
 
 }  // namespace
 
-constexpr AdapterFiles kFiles = AdapterFiles::adapterhub;
-const TuningMethod kBottleneck = {"bottleneck",
-                                  nullptr,
-                                  [](const Json& given, Model& model, uint64_t seed) {
-                                    return created(kBottleneck, Json::object(), given, model, seed);
-                                  },
-                                  [] { return help_of(Json::object()); },
-                                  kLearningRate,
-                                  nullptr,
-                                  nullptr,
-                                  kFiles};
-const TuningMethod kHoulsby = {"houlsby",
-                               nullptr,
-                               [](const Json& given, Model& model, uint64_t seed) {
-                                 return created(kHoulsby, houlsby_preset(), given, model, seed);
-                               },
-                               [] { return help_of(houlsby_preset()); },
-                               kLearningRate,
-                               nullptr,
-                               nullptr,
-                               kFiles};
-const TuningMethod kPfeiffer = {"pfeiffer",
-                                nullptr,
-                                [](const Json& given, Model& model, uint64_t seed) {
-                                  return created(kPfeiffer, pfeiffer_preset(), given, model, seed);
-                                },
-                                [] { return help_of(pfeiffer_preset()); },
-                                kLearningRate,
-                                nullptr,
-                                nullptr,
-                                kFiles};
-const TuningMethod kAdapterDrop = {"adapterdrop",
-                                   nullptr,
-                                   create_adapter_drop,
-                                   [] { return help_of(adapter_drop_preset(kDroppedLayers)); },
-                                   kLearningRate,
-                                   nullptr,
-                                   nullptr,
-                                   kFiles};
-const TuningMethod kParallel = {"parallel",
-                                nullptr,
-                                [](const Json& given, Model& model, uint64_t seed) {
-                                  return created(kParallel, parallel_preset(), given, model, seed);
-                                },
-                                [] { return help_of(parallel_preset()); },
-                                kLearningRate,
-                                nullptr,
-                                nullptr,
-                                kFiles};
-const TuningMethod kCompacter = {"compacter",
-                                 nullptr,
-                                 [](const Json& given, Model& model, uint64_t seed) {
-                                   return created(kCompacter, compacter_preset(), given, model, seed);
-                                 },
-                                 [] { return help_of(compacter_preset()); },
-                                 kPhmLearningRate,
-                                 nullptr,
-                                 nullptr,
-                                 kFiles};
-const TuningMethod kCompacterPlusPlus = {"compacter++",
-                                         nullptr,
-                                         [](const Json& given, Model& model, uint64_t seed) {
-                                           return created(kCompacterPlusPlus, compacter_plus_plus_preset(),
-                                                          given, model, seed);
-                                         },
-                                         [] { return help_of(compacter_plus_plus_preset()); },
-                                         kPhmLearningRate,
-                                         nullptr,
-                                         nullptr,
-                                         kFiles};
+constinit const TuningMethod kBottleneck = preset_method<kBottleneck, bottleneck_preset>("bottleneck");
+constinit const TuningMethod kHoulsby = preset_method<kHoulsby, houlsby_preset>("houlsby");
+constinit const TuningMethod kPfeiffer = preset_method<kPfeiffer, pfeiffer_preset>("pfeiffer");
+constinit const TuningMethod kAdapterDrop = {
+    .name = "adapterdrop",
+    .peft_type = nullptr,
+    .create = create_adapter_drop,
+    .help = [] { return help_of(adapter_drop_preset(kDroppedLayers)); },
+    .learning_rate = kLearningRate,
+    .files = AdapterFiles::adapterhub};
+constinit const TuningMethod kParallel = preset_method<kParallel, parallel_preset>("parallel");
+constinit const TuningMethod kCompacter =
+    preset_method<kCompacter, compacter_preset>("compacter", kPhmLearningRate);
+constinit const TuningMethod kCompacterPlusPlus =
+    preset_method<kCompacterPlusPlus, compacter_plus_plus_preset>("compacter++", kPhmLearningRate);
 
 void drop_adapters(Adapter& adapter, Model& model, int64_t layers) {
   if (layers <= 0) return;
