@@ -1,6 +1,7 @@
 #include "graft/generate/generator.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
@@ -14,6 +15,17 @@ namespace {
 
 /// Enough of a prompt's end to know how its continuation is spaced.
 constexpr size_t kPrimed = 32;
+
+/// Rows of a pass that waits for memory: what it computes beside its products is less than threads cost.
+constexpr int64_t kFewRows = 16;
+
+bool streams(Model& model) {
+  for (const auto& [path, module] : model.named_modules()) {
+    const auto* const linear = dynamic_cast<const Linear*>(module);
+    if (linear != nullptr && !linear->streams()) return false;
+  }
+  return true;
+}
 
 }  // namespace
 
@@ -85,6 +97,7 @@ Generator::Generator(Model& model, const Adapter* adapter, const Tokenizer* toke
                      "decoder generate text",
                      head_name(model.head));
   }
+  if (streams(model)) crew_ = std::make_unique<ops::Crew>();
 }
 
 void Generator::check(const std::vector<int64_t>& prompt, size_t index) const {
@@ -105,6 +118,7 @@ void Generator::check(const std::vector<int64_t>& prompt, size_t index) const {
 std::vector<Generated> Generator::run(const std::vector<std::vector<int64_t>>& prompts,
                                       const GenerateConfig& config, const GenerateEvents& events) const {
   const at::NoGradGuard no_grad;
+  const at::AutoDispatchBelowADInplaceOrView below_autograd;
   for (size_t i = 0; i < prompts.size(); ++i) check(prompts[i], i);
   if (!tokenizer_ && !config.stop.empty()) throw UsageError("generate", "stop strings without a tokenizer");
   std::vector<Answer> answers;
@@ -231,7 +245,15 @@ Tensor Generator::pass(const std::vector<Answer*>& answers, bool first, Caches& 
     batch = batch_of(answers, true, caches);
   }
   caches.far = far;
-  return model_.logits(model_.run(batch), batch).to(at::kFloat).contiguous();
+  return logits(batch).to(at::kFloat).contiguous();
+}
+
+Tensor Generator::logits(const Batch& batch) const {
+  const auto compute = [&] { return model_.logits(model_.run(batch), batch); };
+  if (!crew_ || batch.input_ids.size(0) > kFewRows) return compute();
+  Tensor out;
+  crew_->run([&] { out = compute(); });
+  return out;
 }
 
 /// Chooses the next token of one sequence; → whether it goes on.

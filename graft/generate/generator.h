@@ -3,6 +3,7 @@
 // and the decoder begins with its start token.
 #pragma once
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -11,6 +12,7 @@
 #include "graft/base/json.h"
 #include "graft/generate/sampler.h"
 #include "graft/generate/text_output.h"
+#include "graft/ops/crew.h"
 #include "graft/peft/adapter.h"
 #include "graft/text/tokenizer.h"
 
@@ -66,12 +68,14 @@ class Generator {
   void step(Active& active, bool first, const GenerateConfig& config, const GenerateEvents& events) const;
   Batch batch_of(const std::vector<Answer*>& answers, bool first, Caches& caches) const;
   Tensor pass(const std::vector<Answer*>& answers, bool first, Caches& caches) const;
+  Tensor logits(const Batch& batch) const;
   bool advance(Answer& answer, std::span<const float> logits, const GenerateConfig& config,
                const GenerateEvents& events) const;
 
   Model& model_;
   const Adapter* adapter_;
   const Tokenizer* tokenizer_;
+  std::unique_ptr<ops::Crew> crew_;  // null: the model's layers take threads for themselves
 };
 
 /// What a decoder with an encoder begins with: generation_config.json's decoder_start_token_id, where there

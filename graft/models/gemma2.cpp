@@ -8,6 +8,7 @@
 #include "graft/nn/gated_mlp.h"
 #include "graft/nn/rotary_attention.h"
 #include "graft/nn/sublayer.h"
+#include "graft/ops/few_values.h"
 
 namespace graft {
 namespace {
@@ -98,7 +99,7 @@ class Gemma2Layer : public Module {
     const Tensor joined = attention_output_.forward({residual, attended, {}}, dropout);
     const auto [middle, normed] = pre_feedforward_norm_.added(joined, residual);
     const Tensor fed = post_feedforward_norm_.forward(mlp_.forward(normed, dropout));
-    return middle + output_.forward({middle, fed, {}}, dropout);
+    return ops::sum(middle, output_.forward({middle, fed, {}}, dropout));
   }
 
  private:

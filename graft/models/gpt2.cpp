@@ -11,6 +11,7 @@
 #include "graft/nn/dropout.h"
 #include "graft/nn/norm.h"
 #include "graft/nn/stack.h"
+#include "graft/ops/few_values.h"
 
 namespace graft {
 namespace {
@@ -121,7 +122,7 @@ class Gpt2Block : public Module {
     const Tensor joined = attention_output_.forward({residual, attended, {}}, dropout);
     const auto [middle, normed] = ln_2_.added(joined, residual);
     const Tensor fed = dropped(mlp_.forward(normed, dropout), dropout_, dropout);
-    return middle + output_.forward({middle, fed, {}}, dropout);
+    return ops::sum(middle, output_.forward({middle, fed, {}}, dropout));
   }
 
  private:

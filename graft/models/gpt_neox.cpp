@@ -10,6 +10,7 @@
 #include "graft/nn/norm.h"
 #include "graft/nn/rotary.h"
 #include "graft/nn/stack.h"
+#include "graft/ops/few_values.h"
 
 namespace graft {
 namespace {
@@ -110,11 +111,11 @@ class GptNeoxLayer : public Module {
     RandomStream* dropout = pass.batch.dropout;
     const Tensor residual = read_rows(x, pass.read);
     const Tensor attended = dropped(attention_.forward(input_norm_.forward(x), pass), dropout_, dropout);
-    const Tensor middle = residual + attention_output_.forward({residual, attended, {}}, dropout);
+    const Tensor middle = ops::sum(residual, attention_output_.forward({residual, attended, {}}, dropout));
     const Tensor& source = parallel_ ? residual : middle;
     const Tensor fed =
         dropped(mlp_.forward(post_attention_norm_.forward(source), dropout), dropout_, dropout);
-    return middle + output_.forward({source, fed, {}}, dropout);
+    return ops::sum(middle, output_.forward({source, fed, {}}, dropout));
   }
 
  private:

@@ -9,6 +9,7 @@
 #include "graft/nn/dropout.h"
 #include "graft/nn/norm.h"
 #include "graft/nn/stack.h"
+#include "graft/ops/few_values.h"
 
 namespace graft {
 namespace {
@@ -117,9 +118,9 @@ class OptLayer : public Module {
   /// The sublayer's output back in the stream, normed where the norm comes after.
   Tensor join(const Place& place, const Tensor& residual, const Tensor& output, RandomStream* dropout) const {
     SublayerPass pass{residual, dropped(output, dropout_, dropout), {}};
-    if (norm_before_) return residual + place.slot.forward(pass, dropout);
+    if (norm_before_) return ops::sum(residual, place.slot.forward(pass, dropout));
     pass.norm = [&place](const Tensor& y) { return place.norm.forward(y); };
-    return place.norm.forward(residual + place.slot.forward(pass, dropout));
+    return place.norm.forward(ops::sum(residual, place.slot.forward(pass, dropout)));
   }
 
   OptAttention attention_;

@@ -12,6 +12,7 @@
 #include "graft/nn/dropout.h"
 #include "graft/nn/norm.h"
 #include "graft/nn/stack.h"
+#include "graft/ops/few_values.h"
 
 namespace graft {
 
@@ -168,7 +169,7 @@ class T5Sublayer : public Sublayer {
   }
   Tensor normed(const Tensor& x) const { return norm_.forward(x); }
   Tensor joined(const Tensor& residual, const Tensor& output, RandomStream* dropout) const {
-    return residual + Sublayer::forward({residual, dropped(output, dropout_, dropout), {}}, dropout);
+    return ops::sum(residual, Sublayer::forward({residual, dropped(output, dropout_, dropout), {}}, dropout));
   }
 
   Inner inner;

@@ -1,6 +1,5 @@
 // The block of LLaMA and its kin: a norm before each part, the parts' outputs added to the stream.
 #pragma once
-#include <ATen/TensorOperators.h>
 #include <utility>
 
 #include "graft/nn/attention.h"
@@ -8,6 +7,7 @@
 #include "graft/nn/gated_mlp.h"
 #include "graft/nn/norm.h"
 #include "graft/nn/sublayer.h"
+#include "graft/ops/few_values.h"
 
 namespace graft {
 
@@ -46,7 +46,7 @@ class GatedBlock : public Module {
     const Tensor joined = attention_output_.forward({residual, attended, {}}, dropout);
     const auto [middle, normed] = post_attention_norm_.added(joined, residual);
     const Tensor fed = dropped(mlp_.forward(normed, dropout), dropout_, dropout);
-    return middle + output_.forward({middle, fed, {}}, dropout);
+    return ops::sum(middle, output_.forward({middle, fed, {}}, dropout));
   }
 
  private:

@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "graft/base/error.h"
+#include "graft/ops/few_values.h"
 
 namespace graft {
 namespace {
@@ -49,7 +50,7 @@ void KvCache::append(int64_t layer, const Tensor& k, const Tensor& v, const Layo
     longest = std::max(longest, lengths[b] + layout.length(static_cast<int64_t>(b)));
   reserve(layer, slots_, longest, k);
   for (const auto& [rows, buffer] : {std::pair(&k, &keys_[l]), std::pair(&v, &values_[l])}) {
-    const Tensor source = rows->detach().to(buffer->scalar_type()).contiguous();
+    const Tensor source = ops::to_type(*rows, buffer->scalar_type()).contiguous();
     const RowCopy copy{source, *buffer};
     for (size_t b = 0; b < slots_.size(); ++b)
       copy(layout.offsets[b], slots_[b] * capacities_[l] + lengths[b],

@@ -80,6 +80,10 @@ std::optional<Linear::Int8> Linear::int8() const {
   return Int8{int8_->exact_gradient};
 }
 
+bool Linear::streams() const {
+  return weight->frozen() && (!hook || hook->is_update()) && (int8_ || ops::in_panels(weight->base));
+}
+
 void Linear::untie() {
   weight = std::make_shared<Parameter>(*weight);
   replace("weight", weight);

@@ -65,6 +65,10 @@ class Linear : public Module {
   /// Gives a tied map a weight of its own, with the same values.
   void untie();
 
+  /// Whether all that a row takes is the weight's panels, and at most a low-rank update: nothing that would
+  /// want threads of its own.
+  bool streams() const;
+
   int64_t in() const { return weight->shape[1]; }
   int64_t out() const { return weight->shape[0]; }
 

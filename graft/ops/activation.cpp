@@ -22,7 +22,7 @@ const T* shifted(const T* p, int64_t by) {
 }
 
 Tensor forward(Activation kind, const Tensor& x, const Tensor& up) {
-  Tensor y = at::empty(x.sizes(), x.options());
+  Tensor y = empty(x.sizes(), x.scalar_type());
   by_type(x, [&]<class T>(T) {
     const T *in = data<T>(x), *gated = data<T>(up);
     T* const out = writable<T>(y);
@@ -47,8 +47,8 @@ class ActivationOp : public torch::autograd::Function<ActivationOp> {
     const auto saved = ctx->get_saved_variables();
     const Tensor &x = saved[0], &up = saved[1], d_y = gradients[0].contiguous();
     const auto kind = static_cast<Activation>(ctx->saved_data["kind"].toInt());
-    const Tensor d_x = at::empty(x.sizes(), x.options()),
-                 d_up = up.defined() ? at::empty(x.sizes(), x.options()) : Tensor();
+    const Tensor d_x = empty(x.sizes(), x.scalar_type()),
+                 d_up = up.defined() ? empty(x.sizes(), x.scalar_type()) : Tensor();
     by_type(x, [&]<class T>(T) {
       const T *in = data<T>(x), *gated = data<T>(up), *d_out = data<T>(d_y);
       T *const d_in = writable<T>(d_x), *const d_gated = writable<T>(d_up);

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "graft/ops/few_values.h"
 #include "graft/ops/types.h"
 
 namespace graft::ops {
@@ -49,11 +50,18 @@ Tensor units_of(const Tensor& columns, at::ScalarType type) {
   return pack_units(padded_lanes(columns).to(type));
 }
 
-void pack_forward(PackedLowRank& factors, const Tensor& a, const Tensor& b, double scale,
-                  at::ScalarType type) {
+/// So few rows wait for A as they do for the weights: it is read as these are.
+constexpr int64_t kFewRows = 16;
+
+void pack_forward(PackedLowRank& factors, const LowRankUpdate& update, at::ScalarType type, bool few) {
   const at::NoGradGuard no_grad;
+  const auto& [in, a, b, scale, packed] = update;
   factors.renew(a, b, scale, type);
-  if (!factors.down.defined()) factors.down = packed_side(a, true, type);
+  if (few && !factors.few_down.defined()) {
+    const Tensor padded = at::constant_pad_nd(a, {0, 0, 0, lanes(a.size(0)) - a.size(0)}, 0);
+    factors.few_down = pack_units(padded.to(type));
+  }
+  if (!few && !factors.down.defined()) factors.down = packed_side(a, true, type);
   if (!factors.up_units.defined()) factors.up_units = units_of(b * scale, type);
 }
 
@@ -70,7 +78,7 @@ std::vector<Tensor> forward_products(const Tensor& x, const std::vector<Map>& ma
   for (size_t i = 0; i < maps.size(); ++i) {
     PanelSum sum{.columns = maps[i].weight.source.size(0), .bias = maps[i].bias};
     sum.terms.push_back({x, maps[i].weight.forward});
-    if (maps[i].updated) sum.terms.push_back({lows[i].to(x.scalar_type()), maps[i].factors.up_units});
+    if (maps[i].updated) sum.terms.push_back({to_type(lows[i], x.scalar_type()), maps[i].factors.up_units});
     sums.push_back(std::move(sum));
   }
   return panel_sums(sums);
@@ -95,6 +103,19 @@ std::vector<Tensor> low_rows(const Tensor& x, const std::vector<Map>& maps, cons
     wanted.push_back({rows ? inputs[rows].contiguous() : x, maps[i].factors.down, inputs[a].size(0)});
   }
   return by_map(maps, low_rank_rows(wanted));
+}
+
+/// The same of few rows, in their type.
+std::vector<Tensor> few_low_rows(const Tensor& x, const std::vector<Map>& maps, const Places& places,
+                                 at::TensorList inputs) {
+  std::vector<PanelSum> wanted;
+  for (size_t i = 0; i < maps.size(); ++i) {
+    if (!maps[i].updated) continue;
+    const auto& [rows, a, b] = places.of[i];
+    wanted.push_back({.terms = {{rows ? inputs[rows].contiguous() : x, maps[i].factors.few_down}},
+                      .columns = lanes(inputs[a].size(0))});
+  }
+  return by_map(maps, panel_sums(wanted));
 }
 
 class AdaptedLinearOp : public torch::autograd::Function<AdaptedLinearOp> {
@@ -215,7 +236,7 @@ Map packed_map(const AdaptedLinear& map, const Tensor& x, bool to_rows, bool gra
   const LowRankUpdate& update = *map.update;
   PackedLowRank fresh;
   PackedLowRank& factors = update.packed && !gradient ? *update.packed : fresh;
-  pack_forward(factors, update.a, update.b, update.scale, x.scalar_type());
+  pack_forward(factors, update, x.scalar_type(), !gradient && x.size(0) <= kFewRows);
   out.updated = true, out.own_rows = update.in.defined(), out.scale = update.scale, out.factors = factors;
   return out;
 }
@@ -250,7 +271,10 @@ std::vector<Tensor> adapted_linears(const Tensor& x, const std::vector<AdaptedLi
   if (gradient) return AdaptedLinearOp::apply(at::TensorList(inputs), held);
   const at::NoGradGuard no_grad;
   const Tensor rows = x.contiguous();
-  return forward_products(rows, held->list, low_rows(rows, held->list, Places(held->list), inputs));
+  const Places places(held->list);
+  return forward_products(rows, held->list,
+                          rows.size(0) <= kFewRows ? few_low_rows(rows, held->list, places, inputs)
+                                                   : low_rows(rows, held->list, places, inputs));
 }
 
 std::vector<Tensor> adapted_linears_plain(const Tensor& x, const std::vector<AdaptedLinear>& maps) {

@@ -105,7 +105,7 @@ void run(const Call& call, const Tensors& x, const WrittenBias& bias, const Tens
          const Kernel& kernel) {
   const auto work = pieces(call, x.k.size(1));
   const int64_t scratch = attention_scratch(longest(call.queries), longest(call.keys), x.q.size(2));
-  const Tensor room = at::empty({at::get_num_threads(), scratch + 16}, at::kFloat);
+  const Tensor room = empty({at::get_num_threads(), scratch + 16}, at::kFloat);
   each_piece(static_cast<int64_t>(work.size()), [&](int64_t i, int64_t worker) {
     const auto& [b, g] = work[static_cast<size_t>(i)];
     AttentionTask<T> t = task<T>(call, x, b, g);
@@ -124,12 +124,12 @@ bool covers(const Spans& spans, int64_t rows) {
 }
 
 Tensor room_like(const Tensor& x, const Spans& spans) {
-  return covers(spans, x.size(0)) ? at::empty(x.sizes(), x.options()) : at::zeros(x.sizes(), x.options());
+  return covers(spans, x.size(0)) ? empty(x.sizes(), x.scalar_type()) : at::zeros(x.sizes(), x.options());
 }
 
 Tensor forward(const Call& call, Tensors& x) {
   x.out = room_like(x.q, call.queries);
-  x.log_sum = at::empty({x.q.size(1), x.q.size(0)}, at::kFloat);
+  x.log_sum = empty({x.q.size(1), x.q.size(0)}, at::kFloat);
   by_type(x.q, [&]<class T>(T) {
     run<T>(call, x, write_bias(call), {}, [](const AttentionTask<T>& t, float* scratch) {
       const bool few = t.queries == 1 && t.group <= kMostGroup;

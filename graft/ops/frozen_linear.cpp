@@ -34,15 +34,6 @@ Tensor multiply(const Tensor& x, const Tensor& packed, const std::optional<Tenso
 /// The number of rows that oneDNN's layouts are made for: one token, or many.
 int64_t planned_rows(const Tensor& x) { return std::max<int64_t>(1, x.size(0)); }
 
-/// Whether a weight goes in panels. oneDNN is the faster one for float32 where it has AVX-512, and for
-/// bfloat16 where it has that and we have no dot products; without AVX-512 it has no form for bfloat16 at
-/// all.
-bool in_panels(const Tensor& columns) {
-  static const bool wide = __builtin_cpu_supports("avx512f");
-  if (columns.scalar_type() == at::kBFloat16) return !wide || isa().starts_with("avx512");
-  return !wide && isa() == avx2::kHalf.isa;
-}
-
 /// The weight's columns [columns, summed] as their product wants them: units of panels (32-bit whole
 /// numbers), or oneDNN's layout.
 Tensor packed_columns(const Tensor& columns, const Tensor& x) {
@@ -111,6 +102,15 @@ Tensor fast_form(const Tensor& x, const Tensor& weight, const Tensor& bias, Pack
 }
 
 }  // namespace
+
+// oneDNN is the faster one for float32 where it has AVX-512, and for
+// bfloat16 where it has that and we have no dot products; without AVX-512 it has no form for bfloat16 at
+// all.
+bool in_panels(const Tensor& weight) {
+  static const bool wide = __builtin_cpu_supports("avx512f");
+  if (weight.scalar_type() == at::kBFloat16) return !wide || isa().starts_with("avx512");
+  return !wide && isa() == avx2::kHalf.isa;
+}
 
 bool goes_in_panels(const Tensor& x, const Tensor& weight) {
   return has_fast_form(x, weight) && in_panels(weight);

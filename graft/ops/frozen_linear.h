@@ -20,6 +20,8 @@ struct PackedWeight {
   bool single = false;
 };
 
+/// Whether a weight of its type is multiplied from panels here.
+bool in_panels(const Tensor& weight);
 /// Whether the weight has a fast form for rows like x whose layouts are units in panels.
 bool goes_in_panels(const Tensor& x, const Tensor& weight);
 /// The term of d_y W, of a weight in panels.

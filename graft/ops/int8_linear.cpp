@@ -48,8 +48,7 @@ template <class T>
 Rows rows_of(const Tensor& x, const Tensor& factor) {
   const int64_t rows = x.size(0), n = x.size(1), stride = rounded_up(n, 64);
   const auto each = static_cast<int64_t>(sizeof(Outliers));
-  Rows out{at::empty({rows, stride}, at::kByte), at::empty({rows}, at::kFloat),
-           at::empty({rows, each}, at::kByte)};
+  Rows out{empty({rows, stride}, at::kByte), empty({rows}, at::kFloat), empty({rows, each}, at::kByte)};
   at::parallel_for(0, rows, grain(n), [&](int64_t begin, int64_t end) {
     kernels<T>().rows_to_int8({.rows = end - begin,
                                .n = n,
@@ -148,19 +147,21 @@ Int8Panels int8_backward_panels(const Int8Weight& weight) { return panels_of(wei
 
 Tensor int8_product(const Tensor& x, const Tensor& factor, const Int8Panels& panels, const Tensor& bias) {
   const Tensor in = x.contiguous(), added = bias.defined() ? bias.to(x.scalar_type()).contiguous() : bias;
-  const Tensor y = at::empty({x.size(0), panels.columns}, x.options().requires_grad(false));
+  const Tensor y = empty({x.size(0), panels.columns}, x.scalar_type());
   by_type(x, [&]<class T>(T) {
     const Rows rows = rows_of<T>(in, factor);
-    each_panel(x.size(0), {panels.columns}, rows.q.size(1), kernels<T>(), [&](size_t, const PanelPiece& p) {
+    const int64_t depth = (panels.summed + 3) / 4;
+    const Panels right{panels.columns, data<int32_t>(panels.units), depth};
+    each_panel(x.size(0), {right}, rows.q.size(1), kernels<T>(), [&](size_t, const PanelPiece& p) {
       kernels<T>().int8_product(
           {.rows = p.rows,
-           .units = (panels.summed + 3) / 4,
+           .units = depth,
            .columns = p.columns,
            .x = data<uint8_t>(rows.q) + p.row * rows.q.size(1),
            .x_stride = rows.q.size(1),
            .x_scale = data<float>(rows.scale) + p.row,
            .outliers = rows.apart(p.row),
-           .panel = data<int32_t>(panels.units) + p.column * ((panels.summed + 3) / 4),
+           .panel = right.units + p.column * depth,
            .offset = data<int32_t>(panels.offset) + p.column,
            .w_scale = panels.w_scale.defined() ? data<float>(panels.w_scale) + p.column : nullptr,
            .bias = added.defined() ? data<T>(added) + p.column : nullptr,

@@ -24,6 +24,8 @@ constexpr Kernels<T> table() {
       .low_rank_merge = low_rank_merge<T>,
       .piece_rows = kPieceRows,
       .piece_columns = kPieceColumns,
+      .stream_rows = kStreamRows,
+      .stream_panels = kStreamPanels,
       .pack_panel = pack_panel<T>,
       .turn_panels = turn_panels<T>,
       .panel_product = panel_product<T>,

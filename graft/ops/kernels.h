@@ -131,7 +131,7 @@ struct PanelSides {
 };
 
 /// y [rows, columns] = the sum of all terms + bias, rounded once. At most as many rows and columns as a piece
-/// has.
+/// has; of stream_rows, stream_panels.
 template <class T>
 struct PanelProduct {
   int64_t rows, columns;
@@ -213,6 +213,8 @@ struct Kernels {
   // What one piece of a panel's product takes: rows stay in the second cache while the panels pass; columns
   // are whole panels.
   int64_t piece_rows, piece_columns;
+  // Panels that so few rows read side by side.
+  int64_t stream_rows, stream_panels;
   void (*pack_panel)(const T* columns, int64_t count, int64_t summed, int32_t* out);
   void (*turn_panels)(const PanelTurn&);
   void (*panel_product)(const PanelProduct<T>&);

@@ -17,7 +17,7 @@ using torch::autograd::variable_list;
 Tensor up(const Tensor& y, const Tensor& u, const Tensor& wide, int64_t n, double scale,
           at::ScalarType type) {
   const int64_t rows = u.size(0);
-  Tensor out = at::empty({rows, n}, type);
+  Tensor out = empty({rows, n}, type);
   by_type(out, [&]<class T>(T) {
     at::parallel_for(0, rows, grain(n), [&](int64_t begin, int64_t end) {
       kernels<T>().low_rank_up({.rows = end - begin,

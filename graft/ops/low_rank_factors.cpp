@@ -57,7 +57,7 @@ Tensor packed_side(const Tensor& side, bool across, at::ScalarType type) {
   Tensor packed;
   by_type(narrow, [&]<class T>(T) {
     constexpr int64_t depth = 4 / static_cast<int64_t>(sizeof(T));
-    packed = at::empty({(n + depth - 1) / depth * lanes(r)}, at::kInt);
+    packed = empty({(n + depth - 1) / depth * lanes(r)}, at::kInt);
     (across ? kernels<T>().pack_down : kernels<T>().pack_up)(data<T>(narrow), r, n,
                                                              writable<int32_t>(packed));
   });
@@ -76,7 +76,7 @@ std::vector<Tensor> low_rank_rows(const std::vector<LowRankRows>& wanted) {
   int64_t rows = 0, length = 0;
   for (const LowRankRows& one : wanted) {
     rows = one.x.size(0), length += one.x.size(1);
-    out.push_back(at::empty({rows, lanes(one.r)}, at::kFloat));
+    out.push_back(empty({rows, lanes(one.r)}, at::kFloat));
   }
   if (rows == 0) return out;
   by_type(wanted[0].x, [&]<class T>(T) {

@@ -15,6 +15,7 @@ struct PackedLowRank {
   Tensor up;                    // Bᵀ [r, out] in whole lanes
   Tensor up_side;               // for rows · scale B
   Tensor up_units, down_units;  // panels of scale B and of Aᵀ, of r columns in whole lanes
+  Tensor few_down;              // for few rows · Aᵀ: panels of A in whole lanes
   Tensor a, b;                  // what they were made from
   uint32_t a_version = 0, b_version = 0;
   double scale = 0;

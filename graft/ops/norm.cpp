@@ -5,6 +5,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "graft/base/error.h"
+#include "graft/ops/few_values.h"
 #include "graft/ops/types.h"
 
 namespace graft::ops {
@@ -60,17 +61,17 @@ void run(const Norm& norm, const Kernel& kernel) {
 }
 
 void compute(Norm& norm) {
-  norm.y = at::empty(norm.x.sizes(), norm.x.options());
-  if (norm.residual.defined()) norm.sum = at::empty(norm.x.sizes(), norm.x.options());
-  if (norm.centred) norm.mean = at::empty({norm.rows()}, at::kFloat);
-  norm.inverse_deviation = at::empty({norm.rows()}, at::kFloat);
+  norm.y = empty(norm.x.sizes(), norm.x.scalar_type());
+  if (norm.residual.defined()) norm.sum = empty(norm.x.sizes(), norm.x.scalar_type());
+  if (norm.centred) norm.mean = empty({norm.rows()}, at::kFloat);
+  norm.inverse_deviation = empty({norm.rows()}, at::kFloat);
   run(norm, []<class T>(const NormRows<T>& t) { kernels<T>().norm_forward(t); });
 }
 
 Norm norm_of(const Tensor& x, const std::optional<Tensor>& residual, const std::optional<Tensor>& weight,
              const std::optional<Tensor>& bias, double eps, bool centred) {
   const auto wide = [](const std::optional<Tensor>& w) {
-    return w ? w->detach().to(at::kFloat).contiguous() : Tensor();
+    return w ? to_type(w->detach(), at::kFloat).contiguous() : Tensor();
   };
   Norm norm;
   norm.x = x.contiguous();
@@ -113,7 +114,7 @@ class NormOp : public torch::autograd::Function<NormOp> {
     if (!gradients[0].defined())
       return {norm.d_sum, of_residual(norm.d_sum), Tensor(), Tensor(), Tensor(), Tensor()};
     norm.d_y = gradients[0].contiguous();
-    if (noted("to_rows")) norm.d_x = at::empty(norm.x.sizes(), norm.x.options());
+    if (noted("to_rows")) norm.d_x = empty(norm.x.sizes(), norm.x.scalar_type());
     if (noted("to_weight")) norm.d_weight = at::zeros({at::get_num_threads(), norm.width()}, at::kFloat);
     if (noted("to_bias")) norm.d_bias = at::zeros({at::get_num_threads(), norm.width()}, at::kFloat);
     run(norm, []<class T>(const NormRows<T>& t) { kernels<T>().norm_backward(t); });

@@ -4,6 +4,8 @@
 // than the processor multiplies is widened once a block.
 
 constexpr int64_t kPieceColumns = 6 * kPanel;
+/// Strips, not panels, are what goes side by side here.
+constexpr int64_t kStreamRows = 2, kStreamPanels = 1;
 /// Steps of the sum in a block, 16 KB of a widened strip, and in one where one tile holds all rows and strips
 /// stream by.
 constexpr int64_t kBlockSteps = 256, kStreamSteps = 4096, kStreamAhead = 16 * 128;

@@ -47,16 +47,19 @@ void run_piece(const PanelSum& sum, const PanelPiece& p, const Tensor& y) {
 /// The sums into their places, `out`, of equally many rows.
 template <class T>
 void run_sums(const std::vector<PanelSum>& sums, const std::vector<Tensor>& out, int64_t row_bytes) {
-  std::vector<int64_t> columns;
-  for (const PanelSum& sum : sums) columns.push_back(sum.columns);
-  each_panel(out[0].size(0), columns, row_bytes, kernels<T>(),
+  std::vector<Panels> products;
+  for (const PanelSum& sum : sums) {
+    const PanelTerm& first = sum.terms[0];
+    products.push_back({sum.columns, data<int32_t>(first.units), units_of<T>(first.x.size(1))});
+  }
+  each_panel(out[0].size(0), products, row_bytes, kernels<T>(),
              [&](size_t i, const PanelPiece& p) { run_piece<T>(sums[i], p, out[i]); });
 }
 
 /// Of the panels of a matrix [columns, summed], those of its transpose's columns from `first` to `last`.
 template <class T>
 Tensor turned_units(const Tensor& units, int64_t columns, int64_t summed, int64_t first, int64_t last) {
-  const Tensor out = at::empty({units_of<T>(columns) * ((last - first + 15) / 16 * 16)}, at::kInt);
+  const Tensor out = empty({units_of<T>(columns) * ((last - first + 15) / 16 * 16)}, at::kInt);
   at::parallel_for(0, (columns + 15) / 16, 1, [&](int64_t begin, int64_t end) {
     for (int64_t strip = begin; strip < end; ++strip) {
       kernels<T>().turn_panels({.units = data<int32_t>(units),
@@ -111,14 +114,12 @@ Tensor pack_units(const Tensor& given) {
   const int64_t count = columns.size(0), summed = columns.size(1);
   const int64_t units = summed * columns.element_size() / 4, panels = (count + kPanel - 1) / kPanel;
   const int64_t last = (count - (panels - 1) * kPanel + 15) / 16 * 16;
-  const Tensor out = at::empty({units * ((panels - 1) * kPanel + last)}, at::kInt);
+  const Tensor out = empty({units * ((panels - 1) * kPanel + last)}, at::kInt);
   by_type(columns, [&]<class T>(T) {
-    at::parallel_for(0, panels, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t panel = begin; panel < end; ++panel) {
-        const int64_t first = panel * kPanel;
-        kernels<T>().pack_panel(data<T>(columns) + first * summed, std::min(kPanel, count - first), summed,
-                                writable<int32_t>(out) + first * units);
-      }
+    each_piece(panels, [&](int64_t panel, int64_t) {
+      const int64_t first = panel * kPanel;
+      kernels<T>().pack_panel(data<T>(columns) + first * summed, std::min(kPanel, count - first), summed,
+                              writable<int32_t>(out) + first * units);
     });
   });
   return out;
@@ -138,7 +139,7 @@ std::vector<Tensor> panel_sums(const std::vector<PanelSum>& sums) {
     }
     row_bytes = std::max(row_bytes, bytes);
     if (sum.bias.defined()) sum.bias = sum.bias.to(first.scalar_type()).contiguous();
-    out.push_back(at::empty({first.size(0), sum.columns}, first.options().requires_grad(false)));
+    out.push_back(empty({first.size(0), sum.columns}, first.scalar_type()));
   }
   by_type(first, [&]<class T>(T) {
     if (std::none_of(ready.begin(), ready.end(), has_turned)) return run_sums<T>(ready, out, row_bytes);

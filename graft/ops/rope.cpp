@@ -18,7 +18,7 @@ using torch::autograd::variable_list;
 /// x [T, H, D] turned by each row's angles, forth (direction 1) or back (-1).
 Tensor turned(const Tensor& x, const Tensor& positions, const RopeTable& table, float direction) {
   const Tensor in = x.stride(2) == 1 ? x : x.contiguous();
-  Tensor out = at::empty(in.sizes(), in.options());
+  Tensor out = empty(in.sizes(), in.scalar_type());
   const int64_t half = table.cos.size(1), row = in.size(1) * in.size(2);
   const int64_t* at = positions.const_data_ptr<int64_t>();
   const float *cos = data<float>(table.cos), *sin = data<float>(table.sin);

@@ -17,6 +17,7 @@
 #include <unordered_map>
 
 #include "graft/base/error.h"
+#include "graft/ops/small_blocks.h"
 
 namespace graft::ops {
 
@@ -78,8 +79,8 @@ void Pieces::give_back(char* piece) {
 
 namespace {
 
-/// Smaller tensors are the C library's: it is good at them.
-constexpr size_t kLarge = 64 << 10;
+/// Smaller tensors lie in blocks: a token's pass asks for some hundreds, whose size barely matters.
+constexpr size_t kLarge = SmallBlocks::kLargest;
 
 /// Address space for all large tensors that the machine's memory can hold at once; the pages come when they
 /// are written to.
@@ -93,7 +94,8 @@ class Region : public at::Allocator {
 
   at::DataPtr allocate(size_t bytes) override {
     const c10::Device cpu(c10::DeviceType::CPU);
-    void* place = bytes >= kLarge ? take(bytes) : nullptr;
+    void* place = nullptr;
+    if (bytes > 0) place = bytes >= kLarge ? take(bytes) : take_small(bytes);
     if (place == nullptr) place = c10::alloc_cpu(bytes);
     return {place, place, &release, cpu};
   }
@@ -123,7 +125,9 @@ class Region : public at::Allocator {
     if (place == MAP_FAILED) return;
     madvise(place, bytes_, MADV_HUGEPAGE);
     begin_ = static_cast<char*>(place);
-    pieces_ = new Pieces(begin_, bytes_);
+    const size_t small = bytes_ / 16 / 4096 * 4096;
+    pieces_ = new Pieces(begin_, bytes_ - small);
+    blocks_ = std::make_unique<SmallBlocks>(begin_ + bytes_ - small, small);
   }
   void* take(size_t bytes) {
     const std::lock_guard lock(mutex_);
@@ -131,18 +135,27 @@ class Region : public at::Allocator {
     peak_ = std::max(peak_, pieces_->used());
     return place;
   }
+  void* take_small(size_t bytes) {
+    const std::lock_guard lock(small_mutex_);
+    return blocks_->take(bytes);
+  }
   static void release(void* place) {
     Region& region = instance();
     char* const piece = static_cast<char*>(place);
     if (piece < region.begin_ || piece >= region.begin_ + region.bytes_) return c10::free_cpu(place);
+    if (region.blocks_->owns(piece)) {
+      const std::lock_guard lock(region.small_mutex_);
+      return region.blocks_->give_back(piece);
+    }
     const std::lock_guard lock(region.mutex_);
     region.pieces_->give_back(piece);
   }
 
-  std::mutex mutex_;
+  std::mutex mutex_, small_mutex_;
   char* begin_ = nullptr;
   size_t bytes_ = 0, peak_ = 0;
   Pieces* pieces_ = nullptr;
+  std::unique_ptr<SmallBlocks> blocks_;
 };
 
 }  // namespace

@@ -1,5 +1,6 @@
 // Which type an operation computes in, and which tensors its fast form takes.
 #pragma once
+#include <ATen/EmptyTensor.h>
 #include <ATen/core/Tensor.h>
 
 #include "graft/ops/kernels.h"
@@ -30,6 +31,12 @@ const T* data(const at::Tensor& x) {
 template <class T>
 T* writable(const at::Tensor& x) {
   return x.defined() ? x.mutable_data_ptr<T>() : nullptr;
+}
+
+/// at::empty, on this processor, without the ways that libtorch's choice of a kernel takes: these are most of
+/// what a token's small operations cost.
+inline at::Tensor empty(at::IntArrayRef sizes, at::ScalarType type) {
+  return at::Tensor(at::detail::empty_cpu(sizes, type));
 }
 
 /// Whether autograd records what is done to x.
