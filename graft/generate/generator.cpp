@@ -250,7 +250,8 @@ Tensor Generator::pass(const std::vector<Answer*>& answers, bool first, Caches& 
 
 Tensor Generator::logits(const Batch& batch) const {
   const auto compute = [&] { return model_.logits(model_.run(batch), batch); };
-  if (!crew_ || batch.input_ids.size(0) > kFewRows) return compute();
+  const auto rows = [](const Tensor& ids) { return ids.defined() ? ids.size(0) : 0; };
+  if (!crew_ || rows(batch.input_ids) + rows(batch.decoder_input_ids) > kFewRows) return compute();
   Tensor out;
   crew_->run([&] { out = compute(); });
   return out;

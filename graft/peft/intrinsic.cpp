@@ -50,10 +50,12 @@ bool in_head(const Model& model, const std::string& path) {
                      [&](const std::string& head) { return path.starts_with(head + "."); });
 }
 
-std::set<const Parameter*> embeddings(Model& model) {
+/// The weights of all modules of a kind.
+template <class Kind>
+std::set<const Parameter*> weights_of(Model& model) {
   std::set<const Parameter*> out;
   for (const auto& [path, module] : model.named_modules()) {
-    if (const auto* embedding = dynamic_cast<Embedding*>(module)) out.insert(embedding->weight.get());
+    if (const auto* found = dynamic_cast<Kind*>(module)) out.insert(found->weight.get());
   }
   return out;
 }
@@ -61,7 +63,7 @@ std::set<const Parameter*> embeddings(Model& model) {
 /// What θ moves, in the model's order, without what another part of the adapter trains.
 std::vector<MappedTensor> chosen_tensors(Model& model, const IntrinsicConfig& config,
                                          const AdapterBuilder& builder) {
-  const std::set<const Parameter*> tables = embeddings(model);
+  const std::set<const Parameter*> tables = weights_of<Embedding>(model), maps = weights_of<Linear>(model);
   std::vector<MappedTensor> out;
   bool any = false;  // beside the head
   for (const auto& [path, parameter] : model.named_parameters()) {
@@ -75,7 +77,9 @@ std::vector<MappedTensor> chosen_tensors(Model& model, const IntrinsicConfig& co
     } else {
       chosen = config.target_tensors == "all" || matches_rule(path, config.target_tensors, "target_tensors");
     }
-    if (chosen) out.push_back({path, parameter->shape, parameter->base.numel()});
+    const bool narrow = parameter->base.scalar_type() == at::kBFloat16 && maps.count(parameter.get()) > 0 &&
+                        tables.count(parameter.get()) == 0;
+    if (chosen) out.push_back({path, parameter->shape, parameter->base.numel(), narrow});
     any = any || (chosen && !head);
   }
   if (!any) throw UsageError("method.target_tensors", "{} matches no tensor", config.target_tensors.dump());

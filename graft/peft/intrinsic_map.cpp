@@ -1,6 +1,7 @@
 #include "graft/peft/intrinsic_map.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
@@ -20,6 +21,23 @@ int bits_for(int64_t values) { return static_cast<int>(std::bit_width(static_cas
 
 /// The fast forms compute in float32; float64 goes through the plain ones.
 bool fast(const Tensor& x) { return x.scalar_type() == at::kFloat && x.device().is_cpu(); }
+
+/// base + times · part, part float32, rounded once to the base's type. Some values after the other, so that
+/// what is wide stays in the cache.
+Tensor narrow_sum(const Tensor& base, const Tensor& part, double times) {
+  constexpr int64_t kTogether = 1 << 16;
+  const Tensor out = at::empty(base.sizes(), base.options());
+  const Tensor from = base.reshape({-1}), added = part.reshape({-1}), to = out.view({-1});
+  at::parallel_for(0, from.numel(), kTogether, [&](int64_t begin, int64_t end) {
+    const at::NoGradGuard no_grad;
+    for (; begin < end; begin += kTogether) {
+      const int64_t count = std::min(kTogether, end - begin);
+      Tensor wide = from.narrow(0, begin, count).to(part.scalar_type());
+      to.narrow(0, begin, count).copy_(wide.add_(added.narrow(0, begin, count), times));
+    }
+  });
+  return out;
+}
 
 /// Maps up to this size are computed one a thread, larger ones by all threads together.
 constexpr int kSmallBits = 17;
@@ -154,10 +172,14 @@ class IntrinsicFunction : public torch::autograd::Function<IntrinsicFunction> {
         const Tensor part = values.narrow(0, begin, tensor.numel).view(tensor.shape);
         const double times =
             block.scale * (lambda.numel() ? lambda[static_cast<int64_t>(i)].item<double>() : 1);
+        begin += tensor.numel;
+        if (tensor.narrow) {
+          out[i] = narrow_sum(bases[i], part, times);
+          continue;
+        }
         // A wider copy of the base takes the sum itself.
         Tensor wide = bases[i].to(theta.scalar_type());
         out[i] = wide.is_same(bases[i]) ? at::add(wide, part, times) : wide.add_(part, times);
-        begin += tensor.numel;
       }
     });
     return out;

@@ -17,6 +17,7 @@ struct MappedTensor {
   std::string path;
   std::vector<int64_t> shape;
   int64_t numel = 0;
+  bool narrow = false;  // multiplied in its base's type, and so computed in it
 };
 
 struct IntrinsicOptions {
@@ -40,7 +41,8 @@ class IntrinsicMap {
 
   /// The moved tensors in order, differentiable in theta [theta_size] and lambda: undefined for all 1, else
   /// (with maps per tensor) one a tensor, and more are without effect. `bases` in order; results are float32
-  /// (float64 where theta is). What autograd holds must not outlive the map.
+  /// (float64 where theta is), narrow ones of their base's type. What autograd holds must not outlive the
+  /// map.
   std::vector<Tensor> apply(const std::vector<Tensor>& bases, const Tensor& theta,
                             const Tensor& lambda) const;
 

@@ -11,7 +11,7 @@
 namespace graft {
 namespace {
 
-std::unique_ptr<Model> tiny_model() {
+std::unique_ptr<Model> tiny_model(LoadOptions options = {}) {
   const Json config = {{"model_type", "llama"},
                        {"architectures", {"LlamaForCausalLM"}},
                        {"vocab_size", 50},
@@ -23,7 +23,8 @@ std::unique_ptr<Model> tiny_model() {
                        {"max_position_embeddings", 40},
                        {"initializer_range", 0.3},
                        {"tie_word_embeddings", false}};
-  return new_model(config, {.head = HeadKind::causal_lm, .seed = 9});
+  options.head = HeadKind::causal_lm, options.seed = 9;
+  return new_model(config, options);
 }
 
 const std::vector<std::vector<int64_t>> kPrompts = {{3, 14, 15, 9, 2}, {6, 5}, {35, 8, 9}, {7}};
@@ -62,6 +63,27 @@ TEST(Generator, CompanyAndGroupsChangeNothing) {
   for (size_t i = 0; i < kPrompts.size(); ++i) EXPECT_EQ(together[i].ids, in_pairs[i].ids);
   const auto alone = generator.run({kPrompts[0]}, {.max_new_tokens = 12, .sampling = sampling});
   EXPECT_EQ(together[0].ids, alone[0].ids);
+}
+
+/// Weights in panels: few rows of them are shared among the threads of a crew, with a low-rank update too.
+TEST(Generator, CompanyChangesNothingInHalvesAndBytes) {
+  for (const bool bytes : {false, true}) {
+    const auto model = tiny_model({.dtype = at::kBFloat16, .int8 = bytes});
+    for (const bool adapted : {false, true}) {
+      if (adapted) {
+        const Json method = {
+            {"name", "lora"}, {"r", 3}, {"init_lora_weights", false}, {"target_modules", "all-linear"}};
+        attach(tuning_method("lora").create(method, *model, 5), *model);
+      }
+      const Generator generator(*model, nullptr, nullptr);
+      const auto together = generator.run(kPrompts, {.max_new_tokens = 20});
+      for (size_t i = 0; i < kPrompts.size(); ++i) {
+        EXPECT_EQ(generator.run({kPrompts[i]}, {.max_new_tokens = 20})[0].ids, together[i].ids)
+            << i << " int8 " << bytes << " adapted " << adapted;
+      }
+    }
+    detach(*model);
+  }
 }
 
 TEST(Generator, OneEndsAndTheOthersGoOn) {

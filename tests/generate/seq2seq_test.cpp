@@ -18,8 +18,8 @@ const fs::path kFolder = fs::path(GRAFT_SOURCE_DIR) / "tests/reference/seq2seq";
 class Seq2Seq : public testing::TestWithParam<const char*> {
  protected:
   fs::path folder() const { return kFolder / GetParam(); }
-  std::unique_ptr<Model> load() const {
-    return load_model(Checkpoint::open(folder()), {.head = HeadKind::seq2seq_lm});
+  std::unique_ptr<Model> load(at::ScalarType dtype = at::kFloat) const {
+    return load_model(Checkpoint::open(folder()), {.dtype = dtype, .head = HeadKind::seq2seq_lm});
   }
   GenerateConfig config() const {
     return {.max_new_tokens = expected_["max_new_tokens"].get<int64_t>(),
@@ -70,6 +70,13 @@ TEST_P(Seq2Seq, CompanyAndGroupsChangeNothing) {
   EXPECT_NE(together, expected_["answers"]["base"]);
   drawn.batch_size = 2;
   EXPECT_EQ(ids_of(*model, nullptr, drawn), together);
+}
+
+TEST_P(Seq2Seq, CompanyChangesNothingInHalves) {
+  const auto model = load(at::kBFloat16);
+  GenerateConfig alone = config();
+  alone.batch_size = 1;
+  EXPECT_EQ(ids_of(*model, nullptr, config()), ids_of(*model, nullptr, alone));
 }
 
 TEST_P(Seq2Seq, TheFirstTokenIsTheDecodersStart) {

@@ -130,6 +130,37 @@ TEST(IntrinsicMap, Float32TakesTheFastWayToTheSameNumbers) {
   }
 }
 
+TEST(IntrinsicMap, NarrowTensorsAreTheWideOnesRoundedOnce) {
+  const Shapes shapes = {{300, 257}, {9}, {40, 30}};
+  std::vector<Tensor> bases, d_out;
+  for (const auto& shape : shapes) {
+    bases.push_back(at::randn(shape).to(at::kBFloat16));
+    d_out.push_back(at::randn(shape).to(at::kBFloat16));
+  }
+  std::vector<MappedTensor> mixed = named(shapes);
+  mixed[0].narrow = mixed[2].narrow = true;
+  for (const bool per_tensor : {false, true}) {
+    const IntrinsicOptions options{.theta_size = 20, .seed = 3, .per_tensor = per_tensor};
+    const Tensor start = at::randn({20}), factors = per_tensor ? at::tensor({1.5f, 0.5f, 2.0f}) : Tensor();
+    std::vector<Tensor> gradients;
+    std::vector<std::vector<Tensor>> results;
+    for (const std::vector<MappedTensor>& tensors : {mixed, named(shapes)}) {
+      const IntrinsicMap map(tensors, options);
+      const Tensor theta = start.clone().requires_grad_();
+      results.push_back(map.apply(bases, theta, factors));
+      Tensor loss = at::zeros({});
+      for (size_t i = 0; i < shapes.size(); ++i)
+        loss = loss + (results.back()[i].to(at::kBFloat16) * d_out[i]).sum().to(at::kFloat);
+      gradients.push_back(torch::autograd::grad({loss}, {theta})[0]);
+    }
+    for (size_t i = 0; i < shapes.size(); ++i) {
+      EXPECT_EQ(results[0][i].scalar_type(), mixed[i].narrow ? at::kBFloat16 : at::kFloat);
+      EXPECT_TRUE(at::equal(results[0][i].to(at::kBFloat16), results[1][i].to(at::kBFloat16))) << i;
+    }
+    EXPECT_TRUE(at::equal(gradients[0], gradients[1])) << per_tensor;
+  }
+}
+
 TEST(IntrinsicMap, ThetaZeroGivesTheBasesBitForBit) {
   const Problem problem;
   const IntrinsicMap map(named(problem.shapes), {.theta_size = 9, .seed = 5});
