@@ -16,9 +16,6 @@ namespace {
 /// Enough of a prompt's end to know how its continuation is spaced.
 constexpr size_t kPrimed = 32;
 
-/// Rows of a pass that waits for memory: what it computes beside its products is less than threads cost.
-constexpr int64_t kFewRows = 16;
-
 bool streams(Model& model) {
   for (const auto& [path, module] : model.named_modules()) {
     const auto* const linear = dynamic_cast<const Linear*>(module);
@@ -118,6 +115,7 @@ void Generator::check(const std::vector<int64_t>& prompt, size_t index) const {
 std::vector<Generated> Generator::run(const std::vector<std::vector<int64_t>>& prompts,
                                       const GenerateConfig& config, const GenerateEvents& events) const {
   const at::NoGradGuard no_grad;
+  // No graph is recorded: libtorch's operations need not ask each other whether one is.
   const at::AutoDispatchBelowADInplaceOrView below_autograd;
   for (size_t i = 0; i < prompts.size(); ++i) check(prompts[i], i);
   if (!tokenizer_ && !config.stop.empty()) throw UsageError("generate", "stop strings without a tokenizer");
@@ -251,7 +249,7 @@ Tensor Generator::pass(const std::vector<Answer*>& answers, bool first, Caches& 
 Tensor Generator::logits(const Batch& batch) const {
   const auto compute = [&] { return model_.logits(model_.run(batch), batch); };
   const auto rows = [](const Tensor& ids) { return ids.defined() ? ids.size(0) : 0; };
-  if (!crew_ || rows(batch.input_ids) + rows(batch.decoder_input_ids) > kFewRows) return compute();
+  if (!crew_ || rows(batch.input_ids) + rows(batch.decoder_input_ids) > ops::kFewRows) return compute();
   Tensor out;
   crew_->run([&] { out = compute(); });
   return out;

@@ -50,9 +50,7 @@ Tensor units_of(const Tensor& columns, at::ScalarType type) {
   return pack_units(padded_lanes(columns).to(type));
 }
 
-/// So few rows wait for A as they do for the weights: it is read as these are.
-constexpr int64_t kFewRows = 16;
-
+/// Few rows wait for A as they do for the weights: it is read as these are.
 void pack_forward(PackedLowRank& factors, const LowRankUpdate& update, at::ScalarType type, bool few) {
   const at::NoGradGuard no_grad;
   const auto& [in, a, b, scale, packed] = update;

@@ -12,6 +12,9 @@
 
 namespace graft::ops {
 
+/// Rows of a pass that waits for memory: what it computes beside its products is less than threads cost.
+constexpr int64_t kFewRows = 16;
+
 /// Memory that equal pieces of some work read, one after the other.
 struct ReadRange {
   const void* begin = nullptr;
@@ -61,7 +64,7 @@ class Crew {
   std::vector<Part> parts_;
   bool alone_ = false;
   Work work_;
-  // What each piece of shared work read in this pass and in the last one, which nobody writes meanwhile.
+  // What each shared work read in this pass and in the last one, which nobody writes meanwhile.
   std::vector<std::vector<ReadRange>> reads_, expected_;
   std::exception_ptr failure_;
   std::mutex failure_lock_;

@@ -131,7 +131,7 @@ struct PanelSides {
 };
 
 /// y [rows, columns] = the sum of all terms + bias, rounded once. At most as many rows and columns as a piece
-/// has; of stream_rows, stream_panels.
+/// has; of stream_rows also stream_panels whole panels.
 template <class T>
 struct PanelProduct {
   int64_t rows, columns;

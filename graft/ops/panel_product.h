@@ -3,6 +3,7 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <utility>
 #include <vector>
 
 #include "graft/ops/kernels.h"
@@ -58,7 +59,6 @@ void each_panel(int64_t rows, const std::vector<Panels>& products, int64_t row_b
                 const Kernels<T>& kernels, const Run& run) {
   const int64_t highest = piece_rows(kernels.piece_rows, row_bytes);
   const int64_t most = kernels.piece_columns / kPanel, blocks = (rows + highest - 1) / highest;
-  const auto panels_of = [&](size_t product) { return products[product].count(); };
   const auto piece = [&](size_t product, int64_t block, int64_t first, int64_t last) {
     const int64_t row = block * highest, column = first * kPanel;
     run(product, PanelPiece{row, std::min(highest, rows - row), column,
@@ -67,19 +67,22 @@ void each_panel(int64_t rows, const std::vector<Panels>& products, int64_t row_b
   // One block streams the weights from memory: each thread takes a stretch of them.
   if (blocks == 1) {
     int64_t all = 0;
-    for (size_t product = 0; product < products.size(); ++product) all += panels_of(product);
+    for (size_t product = 0; product < products.size(); ++product) all += products[product].count();
     if (Crew* const crew = Crew::current()) {
       constexpr int64_t kEnough = 16;  // pieces a thread, so that all end together
       const int64_t each = std::clamp<int64_t>(all / (kEnough * at::get_num_threads()), 1, most);
       const int64_t together = rows <= kernels.stream_rows ? kernels.stream_panels : 1;
       return share_panels(*crew, products, each, together, [&](size_t product, int64_t first, int64_t last) {
+        // Beyond a piece's size only whole panels go side by side.
+        if (last - first > most && last * kPanel > products[product].columns)
+          piece(product, 0, std::exchange(first, last - 1), last - 1);
         piece(product, 0, first, last);
       });
     }
     at::parallel_for(0, all, 1, [&](int64_t begin, int64_t end) {
       int64_t before = 0;
-      for (size_t product = 0; product < products.size(); before += panels_of(product), ++product) {
-        const int64_t last = std::min(end - before, panels_of(product));
+      for (size_t product = 0; product < products.size(); before += products[product].count(), ++product) {
+        const int64_t last = std::min(end - before, products[product].count());
         for (int64_t panel = std::max<int64_t>(0, begin - before); panel < last; panel += most)
           piece(product, 0, panel, std::min(last, panel + most));
       }
@@ -93,7 +96,7 @@ void each_panel(int64_t rows, const std::vector<Panels>& products, int64_t row_b
   };
   std::vector<Stretch> stretches;
   for (size_t product = 0; product < products.size(); ++product) {
-    const int64_t panels = panels_of(product), count = (panels + most - 1) / most;
+    const int64_t panels = products[product].count(), count = (panels + most - 1) / most;
     const int64_t each = (panels + count - 1) / count;
     for (int64_t first = 0; first < panels; first += each)
       stretches.push_back({product, first, std::min(panels, first + each)});

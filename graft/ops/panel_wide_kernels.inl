@@ -73,31 +73,12 @@ void panel_rows(const PanelProduct<T>& g) {
       g.rows, [&](auto height, int64_t row) { panel_tile<T, decltype(height)::value, kVecs>(g, row); });
 }
 
-/// The product's columns from `first` on.
-template <class T>
-PanelProduct<T> last_columns(PanelProduct<T> g, PanelSides<T> (&terms)[kMostTerms], int64_t first) {
-  for (int64_t i = 0; i < g.count; ++i) {
-    terms[i] = g.terms[i];
-    terms[i].panel += first * terms[i].units;
-  }
-  g.terms = terms, g.columns -= first, g.y += first;
-  if (g.bias) g.bias += first;
-  return g;
-}
-
 template <class T>
 void panel_product(const PanelProduct<T>& g) {
   if (g.columns == kStreamPanels * kPanel) {
     return each_tile<kStreamRows>(g.rows, [&](auto height, int64_t row) {
       panel_tile<T, decltype(height)::value, 4, kStreamPanels>(g, row);
     });
-  }
-  if (g.columns > kPanel) {
-    PanelProduct<T> first = g;
-    first.columns = kPanel;
-    panel_product(first);
-    PanelSides<T> terms[kMostTerms];
-    return panel_product(last_columns(g, terms, kPanel));
   }
   if constexpr (kTiles && std::is_same_v<T, Half>) {
     if (g.rows > kStreamRows && tiles_panel_product(g)) return;
@@ -176,15 +157,6 @@ void int8_product(const Int8Product<T>& g) {
     return each_tile<kStreamRows>(g.rows, [&](auto height, int64_t row) {
       int8_tile<T, decltype(height)::value, 4, kStreamPanels>(g, row);
     });
-  }
-  if (g.columns > kPanel) {
-    Int8Product<T> first = g, last = g;
-    first.columns = kPanel;
-    last.columns -= kPanel, last.panel += kPanel * g.units, last.offset += kPanel, last.y += kPanel;
-    if (g.w_scale) last.w_scale += kPanel;
-    if (g.bias) last.bias += kPanel;
-    int8_product(first);
-    return int8_product(last);
   }
   if constexpr (kTiles) {
     if (g.rows > kStreamRows && tiles_int8_product(g)) return;
