@@ -9,6 +9,8 @@
 
 #include "graft/base/error.h"
 #include "graft/base/file.h"
+#include "graft/ops/few_values.h"
+#include "graft/ops/parallel.h"
 
 namespace graft {
 namespace {
@@ -190,13 +192,11 @@ void Generator::work(std::vector<Answer>& answers, const GenerateConfig& config,
 /// A token for each; those that end leave.
 void Generator::step(Active& active, bool first, const GenerateConfig& config,
                      const GenerateEvents& events) const {
-  const Tensor logits = pass(active.answers, first, active.caches);
-  const auto vocabulary = static_cast<size_t>(logits.size(1));
+  const std::vector<int64_t> ids = next_ids(active.answers, first, active.caches);
   std::vector<Answer*> going_on;
   std::vector<int64_t> kept;
   for (size_t b = 0; b < active.answers.size(); ++b) {
-    const std::span<const float> row(logits.const_data_ptr<float>() + b * vocabulary, vocabulary);
-    if (!advance(*active.answers[b], row, config, events)) continue;
+    if (!advance(*active.answers[b], ids[b], config, events)) continue;
     going_on.push_back(active.answers[b]);
     kept.push_back(static_cast<int64_t>(b));
   }
@@ -217,7 +217,7 @@ Batch Generator::batch_of(const std::vector<Answer*>& answers, bool first, Cache
   }
   const bool two_stacks = model_.info().is_encoder_decoder;
   Batch batch;
-  (two_stacks ? batch.decoder_input_ids : batch.input_ids) = at::tensor(ids, at::kLong);
+  (two_stacks ? batch.decoder_input_ids : batch.input_ids) = ops::whole_numbers(ids);
   Layout& layout = two_stacks ? batch.decoder_layout : batch.layout;
   layout = Layout::of(lengths, starts);
   batch.rows = layout.last_rows();
@@ -225,16 +225,17 @@ Batch Generator::batch_of(const std::vector<Answer*>& answers, bool first, Cache
   if (two_stacks) batch.cross_cache = &caches.cross;
   // Later passes find the encoder's keys in the cache.
   if (two_stacks && first) {
-    batch.input_ids = at::tensor(sources, at::kLong);
+    batch.input_ids = ops::whole_numbers(sources);
     batch.layout = Layout::of(source_lengths);
   }
   if (adapter_ && adapter_->input) batch = adapter_->input->before(model_, std::move(batch));
   return batch;
 }
 
-/// → logits [B, vocabulary] float32 behind each sequence's last row. All is read anew where the cache's keys
-/// are rotated by other frequencies than this pass has.
-Tensor Generator::pass(const std::vector<Answer*>& answers, bool first, Caches& caches) const {
+/// What each sequence goes on with. All is read anew where the cache's keys are rotated by other frequencies
+/// than this pass has.
+std::vector<int64_t> Generator::next_ids(const std::vector<Answer*>& answers, bool first,
+                                         Caches& caches) const {
   Batch batch = batch_of(answers, first, caches);
   const int64_t limit = model_.info().rotary_switch;
   const bool far = limit > 0 && batch.layout.reach() > limit;
@@ -243,22 +244,33 @@ Tensor Generator::pass(const std::vector<Answer*>& answers, bool first, Caches& 
     batch = batch_of(answers, true, caches);
   }
   caches.far = far;
-  return logits(batch).to(at::kFloat).contiguous();
+  return next_ids(answers, batch);
 }
 
-Tensor Generator::logits(const Batch& batch) const {
-  const auto compute = [&] { return model_.logits(model_.run(batch), batch); };
-  const auto rows = [](const Tensor& ids) { return ids.defined() ? ids.size(0) : 0; };
-  if (!crew_ || rows(batch.input_ids) + rows(batch.decoder_input_ids) > ops::kFewRows) return compute();
-  Tensor out;
-  crew_->run([&] { out = compute(); });
-  return out;
+std::vector<int64_t> Generator::next_ids(const std::vector<Answer*>& answers, const Batch& batch) const {
+  std::vector<int64_t> ids(answers.size());
+  const auto compute = [&] {
+    const Tensor logits = ops::to_type(model_.logits(model_.run(batch), batch), at::kFloat).contiguous();
+    const auto vocabulary = static_cast<size_t>(logits.size(1));
+    ops::each_piece(static_cast<int64_t>(answers.size()), [&](int64_t i, int64_t) {
+      const auto b = static_cast<size_t>(i);
+      const std::span<const float> row(logits.const_data_ptr<float>() + b * vocabulary, vocabulary);
+      ids[b] = answers[b]->sampler.next(row, answers[b]->seen);
+    });
+  };
+  const auto rows = [](const Tensor& all) { return all.defined() ? all.size(0) : 0; };
+  const bool few = rows(batch.input_ids) + rows(batch.decoder_input_ids) <= ops::kFewRows;
+  if (crew_ && few) {
+    crew_->run(compute);
+  } else {
+    compute();
+  }
+  return ids;
 }
 
-/// Chooses the next token of one sequence; → whether it goes on.
-bool Generator::advance(Answer& answer, std::span<const float> logits, const GenerateConfig& config,
+/// Writes the next token of one sequence; → whether it goes on.
+bool Generator::advance(Answer& answer, int64_t id, const GenerateConfig& config,
                         const GenerateEvents& events) const {
-  const int64_t id = answer.sampler.next(logits, answer.seen);
   answer.seen.push_back(id);
   const auto hand_out = [&](const std::string& text) {
     if (!text.empty() && events.on_text) events.on_text(answer.index, text);

@@ -67,10 +67,9 @@ class Generator {
   void work(std::vector<Answer>& answers, const GenerateConfig& config, const GenerateEvents& events) const;
   void step(Active& active, bool first, const GenerateConfig& config, const GenerateEvents& events) const;
   Batch batch_of(const std::vector<Answer*>& answers, bool first, Caches& caches) const;
-  Tensor pass(const std::vector<Answer*>& answers, bool first, Caches& caches) const;
-  Tensor logits(const Batch& batch) const;
-  bool advance(Answer& answer, std::span<const float> logits, const GenerateConfig& config,
-               const GenerateEvents& events) const;
+  std::vector<int64_t> next_ids(const std::vector<Answer*>& answers, bool first, Caches& caches) const;
+  std::vector<int64_t> next_ids(const std::vector<Answer*>& answers, const Batch& batch) const;
+  bool advance(Answer& answer, int64_t id, const GenerateConfig& config, const GenerateEvents& events) const;
 
   Model& model_;
   const Adapter* adapter_;

@@ -81,21 +81,23 @@ void keep_min_p(std::vector<float>& scores, double p) {
 float largest(std::span<const float> logits) {
   constexpr size_t kLanes = 16;
   float most[kLanes];
-  bool broken = false;
+  int32_t broken[kLanes] = {};
   std::fill_n(most, kLanes, kOut);
   const size_t whole = logits.size() / kLanes * kLanes;
   for (size_t i = 0; i < whole; i += kLanes) {
     for (size_t k = 0; k < kLanes; ++k) {
       const float logit = logits[i + k];
-      broken |= logit != logit;
+      broken[k] |= logit != logit ? 1 : 0;
       most[k] = logit > most[k] ? logit : most[k];
     }
   }
   for (size_t i = whole; i < logits.size(); ++i) {
-    broken |= std::isnan(logits[i]);
+    broken[0] |= std::isnan(logits[i]) ? 1 : 0;
     most[0] = std::max(most[0], logits[i]);
   }
-  return broken ? std::numeric_limits<float>::quiet_NaN() : *std::max_element(most, most + kLanes);
+  return std::any_of(broken, broken + kLanes, [](int32_t b) { return b != 0; })
+             ? std::numeric_limits<float>::quiet_NaN()
+             : *std::max_element(most, most + kLanes);
 }
 
 }  // namespace

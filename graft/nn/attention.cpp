@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "graft/base/error.h"
+#include "graft/ops/few_values.h"
 
 namespace graft {
 namespace {
@@ -136,7 +137,9 @@ Tensor LayerPass::query_input(const Tensor& x) const {
 Projections project(const Linear& q, const Linear& k, const Linear& v, const Tensor& x, const LayerPass& pass,
                     int64_t head_dim) {
   RandomStream* dropout = pass.batch.dropout;
-  const auto heads = [&](const Tensor& y) { return y.view({y.size(0), y.size(1) / head_dim, head_dim}); };
+  const auto heads = [&](const Tensor& y) {
+    return ops::shaped(y, {y.size(0), y.size(1) / head_dim, head_dim});
+  };
   const Tensor asked = pass.query_input(x);
   if (asked.is_same(x)) {
     const std::vector<Tensor> all = Linear::forward_together({&q, &k, &v}, x, dropout);
@@ -165,7 +168,7 @@ Tensor attend_across(const Projections& projections, const LayerPass& pass, cons
   }
   Tensor y = ops::attention(projections.q, projections.k, projections.v, queries, seen,
                             options_of(settings, pass.batch.dropout));
-  y = y.reshape({y.size(0), y.size(1) * y.size(2)});
+  y = ops::shaped(y, {y.size(0), y.size(1) * y.size(2)});
   return read != nullptr && !read->early ? read_rows(y, read) : y;
 }
 

@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <span>
+
 #include "graft/base/error.h"
 
 namespace graft {
@@ -17,13 +19,11 @@ Tensor Embedding::forward(const Tensor& ids) const {
 }
 
 Tensor Embedding::apply(const Tensor& ids) const {
-  if (ids.numel() > 0) {
-    const auto [low, high] = at::aminmax(ids);
-    for (const int64_t id : {low.item<int64_t>(), high.item<int64_t>()}) {
-      if (id < 0 || id >= rows()) {
-        throw DataError("embedding", "id {}, expected 0 to {}; do tokenizer and model belong together?", id,
-                        rows() - 1);
-      }
+  const Tensor all = ids.contiguous();
+  for (const int64_t id : std::span(all.const_data_ptr<int64_t>(), static_cast<size_t>(all.numel()))) {
+    if (id < 0 || id >= rows()) {
+      throw DataError("embedding", "id {}, expected 0 to {}; do tokenizer and model belong together?", id,
+                      rows() - 1);
     }
   }
   // The lookup first, the conversion after: only the rows that are read are converted.

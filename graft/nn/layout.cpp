@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "graft/base/error.h"
+#include "graft/ops/few_values.h"
 
 namespace graft {
 
@@ -30,12 +31,12 @@ Layout Layout::of(const std::vector<int64_t>& lengths, const std::vector<int64_t
     if (length < 0) throw InternalError("layout", "length {}, expected at least 0", length);
     layout.offsets.push_back(layout.offsets.back() + length);
   }
-  layout.positions = at::empty({layout.rows()}, at::kLong);
-  int64_t* out = layout.positions.data_ptr<int64_t>();
+  std::vector<int64_t> positions;
   for (size_t b = 0; b < lengths.size(); ++b) {
     const int64_t start = first.empty() ? 0 : first[b];
-    for (int64_t i = 0; i < lengths[b]; ++i) *out++ = start + i;
+    for (int64_t i = 0; i < lengths[b]; ++i) positions.push_back(start + i);
   }
+  layout.positions = ops::whole_numbers(positions);
   return layout;
 }
 
@@ -47,11 +48,13 @@ void Layout::check_positions(int64_t limit) const {
 }
 
 Tensor Layout::first_rows() const {
-  return at::tensor(at::ArrayRef<int64_t>(offsets.data(), offsets.size() - 1), at::kLong);
+  return ops::whole_numbers(at::IntArrayRef(offsets).slice(0, offsets.size() - 1));
 }
 
 Tensor Layout::last_rows() const {
-  return at::tensor(at::ArrayRef<int64_t>(offsets).slice(1), at::kLong) - 1;
+  std::vector<int64_t> rows(offsets.begin() + 1, offsets.end());
+  for (int64_t& row : rows) --row;
+  return ops::whole_numbers(rows);
 }
 
 Tensor Layout::last_rows_without(const Tensor& ids, int64_t id) const {
@@ -62,7 +65,7 @@ Tensor Layout::last_rows_without(const Tensor& ids, int64_t id) const {
     while (row > offsets[b] && all[row] == id) --row;
     rows.push_back(row);
   }
-  return at::tensor(rows, at::kLong);
+  return ops::whole_numbers(rows);
 }
 
 }  // namespace graft

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include "graft/ops/few_values.h"
 #include "graft/ops/row_count.h"
 
 namespace graft {
@@ -50,15 +51,15 @@ std::vector<Tensor> Linear::forward_together(const std::vector<const Linear*>& m
 }
 
 std::optional<ops::AdaptedLinear> Linear::adapted(const Tensor& x, RandomStream* dropout) const {
-  if (!weight->frozen() || int8_ || x.dim() != 2 || (hook && !hook->is_update())) return {};
-  ops::AdaptedLinear out{.weight = weight->base, .packed = &packed_};
-  if (bias) out.bias = bias->value().to(x.scalar_type());
+  if (!weight->frozen() || x.dim() != 2 || (hook && !hook->is_update())) return {};
+  ops::AdaptedLinear out{.weight = weight->base, .packed = &packed_, .int8 = int8_.get()};
+  if (bias) out.bias = ops::to_type(bias->value(), x.scalar_type());
   if (hook) out.update = hook->update(x, dropout);
   return out;
 }
 
 Tensor Linear::apply(const Tensor& x) const {
-  const Tensor b = bias ? bias->value().to(x.scalar_type()) : Tensor();
+  const Tensor b = bias ? ops::to_type(bias->value(), x.scalar_type()) : Tensor();
   if (weight->frozen() && int8_) return ops::int8_linear(x, weight->base, b, *int8_);
   if (weight->frozen()) return ops::frozen_linear(x, weight->base, b, packed_);
   return trained_linear(x, weight->stand_in.to(x.scalar_type()), b);

@@ -219,8 +219,8 @@ bool has_fast_form(const Tensor& x, const std::vector<AdaptedLinear>& maps) {
          std::all_of(maps.begin(), maps.end(), [&](const AdaptedLinear& map) {
            const bool factors = !map.update || (map.update->a.scalar_type() == at::kFloat &&
                                                 map.update->b.scalar_type() == at::kFloat);
-           return goes_in_panels(x, map.weight) && !wants_gradient(map.bias) && factors &&
-                  whole(map.weight.size(0));
+           return map.int8 == nullptr && goes_in_panels(x, map.weight) && !wants_gradient(map.bias) &&
+                  factors && whole(map.weight.size(0));
          });
 }
 
@@ -229,7 +229,7 @@ Map packed_map(const AdaptedLinear& map, const Tensor& x, bool to_rows, bool gra
   PackedWeight own;
   PackedWeight& weight = map.packed ? *map.packed : own;
   pack_weight(weight, map.weight, x, {.backward = to_rows});
-  Map out{.weight = weight, .bias = map.bias.defined() ? map.bias.detach() : Tensor()};
+  Map out{.weight = weight, .bias = map.bias};
   if (!map.update) return out;
   const LowRankUpdate& update = *map.update;
   PackedLowRank fresh;
@@ -239,23 +239,76 @@ Map packed_map(const AdaptedLinear& map, const Tensor& x, bool to_rows, bool gra
   return out;
 }
 
+/// The maps in 8 bits together, the others one after the other; `terms` of the first.
+std::vector<Tensor> base_outputs(const Tensor& x, const std::vector<AdaptedLinear>& maps,
+                                 const std::vector<LowRankTerm>& terms) {
+  std::vector<Int8Linear> rounded;
+  std::vector<Tensor> out;
+  for (size_t i = 0; i < maps.size(); ++i) {
+    const AdaptedLinear& map = maps[i];
+    PackedWeight own;
+    if (map.int8) rounded.push_back({map.weight, map.bias, map.int8, terms[i]});
+    out.push_back(map.int8 ? Tensor()
+                           : frozen_linear(x, map.weight, map.bias, map.packed ? *map.packed : own));
+  }
+  if (rounded.empty()) return out;
+  const std::vector<Tensor> found = int8_linears(x, rounded);
+  auto next = found.begin();
+  for (Tensor& y : out) {
+    if (!y.defined()) y = *next++;
+  }
+  return out;
+}
+
+std::vector<Tensor> one_by_one(const Tensor& x, const std::vector<AdaptedLinear>& maps) {
+  std::vector<Tensor> out = base_outputs(x, maps, std::vector<LowRankTerm>(maps.size()));
+  for (size_t i = 0; i < maps.size(); ++i) {
+    if (!maps[i].update) continue;
+    const auto& [in, a, b, scale, packed] = *maps[i].update;
+    PackedLowRank own;
+    out[i] = low_rank_add(out[i], in.defined() ? in : x, a, b, scale, packed ? *packed : own);
+  }
+  return out;
+}
+
+/// Few rows in 8 bits of which nobody wants a gradient: updates join while their outputs are at hand.
+bool few_terms_suffice(const Tensor& x, const std::vector<AdaptedLinear>& maps) {
+  const auto even = [&](int64_t n) { return n % 2 == 0 || x.scalar_type() == at::kFloat; };
+  return has_kernels(x) && x.dim() == 2 && x.size(0) > 0 && x.size(0) <= kFewRows && !wants_gradient(x) &&
+         even(x.size(1)) && std::all_of(maps.begin(), maps.end(), [&](const AdaptedLinear& map) {
+           if (!map.int8 || wants_gradient(map.bias)) return false;
+           if (!map.update) return true;
+           const auto& [in, a, b, scale, packed] = *map.update;
+           return even(b.size(0)) && a.scalar_type() == at::kFloat && b.scalar_type() == at::kFloat &&
+                  !wants_gradient(in) && !wants_gradient(a) && !wants_gradient(b);
+         });
+}
+
+std::vector<Tensor> with_terms(const Tensor& x, const std::vector<AdaptedLinear>& maps) {
+  const at::NoGradGuard no_grad;
+  const Tensor rows = x.contiguous();
+  std::vector<LowRankTerm> terms(maps.size());
+  std::vector<LowRankRows> wanted;
+  for (size_t i = 0; i < maps.size(); ++i) {
+    if (!maps[i].update) continue;
+    const auto& [in, a, b, scale, packed] = *maps[i].update;
+    PackedLowRank own;
+    PackedLowRank& factors = packed ? *packed : own;
+    factors.pack(a, b, scale, x.scalar_type());
+    wanted.push_back({in.defined() ? in.contiguous() : rows, factors.down, a.size(0)});
+    terms[i] = {{}, factors.up, scale};
+  }
+  const std::vector<Tensor> lows = low_rank_rows(wanted);
+  for (size_t i = 0, next = 0; i < maps.size(); ++i) {
+    if (maps[i].update) terms[i].low = lows[next++];
+  }
+  return base_outputs(rows, maps, terms);
+}
+
 }  // namespace
 
 std::vector<Tensor> adapted_linears(const Tensor& x, const std::vector<AdaptedLinear>& maps) {
-  if (!has_fast_form(x, maps)) {
-    std::vector<Tensor> out;
-    for (const AdaptedLinear& map : maps) {
-      PackedWeight own;
-      Tensor y = frozen_linear(x, map.weight, map.bias, map.packed ? *map.packed : own);
-      if (map.update) {
-        const auto& [in, a, b, scale, packed] = *map.update;
-        PackedLowRank factors;
-        y = low_rank_add(y, in.defined() ? in : x, a, b, scale, packed ? *packed : factors);
-      }
-      out.push_back(y);
-    }
-    return out;
-  }
+  if (!has_fast_form(x, maps)) return few_terms_suffice(x, maps) ? with_terms(x, maps) : one_by_one(x, maps);
   std::vector<Tensor> inputs = {x};
   bool gradient = wants_gradient(x);
   for (const AdaptedLinear& map : maps) {

@@ -23,11 +23,16 @@ inline void dot_rows(const float* a, const T* b, int64_t b_row, int64_t dim, flo
 /// A head's rows lie apart: the processor does not see by itself which lines come. The first head that reads
 /// them asks.
 template <class T>
-inline void ask_for_row(const T* row, int64_t dim) {
+[[gnu::always_inline]] inline void ask_for_row(const T* row, int64_t dim) {
   constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
   for (int64_t d = 0; d < dim; d += kLine) __builtin_prefetch(row + d);
 }
 constexpr int64_t kRowsAhead = 16;
+template <class T>
+[[gnu::always_inline]] inline void ask_for_block(const T* rows, int64_t row_stride, const KeyBlock& b,
+                                                 int64_t dim) {
+  for (int64_t i = 0; i < b.count; ++i) ask_for_row(rows + (b.first + i) * row_stride, dim);
+}
 
 template <bool kAsk, class T>
 void dot_keys(const float* a, const T* b, int64_t b_row, int64_t keys, int64_t dim, float* out) {
@@ -77,7 +82,13 @@ void attention_few(const AttentionTask<T>& t, float* scratch) {
       queries[head * width + d] = static_cast<float>(t.q[head * t.q_head + d]);
   }
   const KeyRange range = seen(t, 0, 1);
-  for (int64_t at = range.low / kKeyBlock * kKeyBlock; at < range.high; at += kKeyBlock) {
+  const auto ask_for = [&](const KeyBlock& b) {
+    ask_for_block(t.k, t.k_row, b, t.dim);
+    ask_for_block(t.v, t.v_row, b, t.dim);
+  };
+  const int64_t first = range.low / kKeyBlock * kKeyBlock;
+  if (t.group > 1 && first < range.high) ask_for(key_block(first, t.keys));
+  for (int64_t at = first; at < range.high; at += kKeyBlock) {
     const KeyBlock b = key_block(at, t.keys);
     const auto by_head = [&](int64_t head, auto asks, const auto* k, int64_t k_row, const auto* v,
                              int64_t v_row) {
@@ -91,8 +102,9 @@ void attention_few(const AttentionTask<T>& t, float* scratch) {
     };
     const T *const k = t.k + at * t.k_row, *const v = t.v + at * t.v_row;
     if constexpr (!std::is_same_v<T, PackedAs<T>>) {
-      // Where several heads read the block, it is widened once.
+      // Where several heads read the block, it is widened once, while the next one is on its way.
       if (t.group > 1) {
+        if (at + kKeyBlock < range.high) ask_for(key_block(at + kKeyBlock, t.keys));
         PackedAs<T>* const room = weights + t.group * kKeyBlock;
         const auto wide_k = left_rows(k, t.k_row, b.count, t.dim, room);
         const auto wide_v = left_rows(v, t.v_row, b.count, t.dim, room + b.count * width);

@@ -167,9 +167,18 @@ void Crew::work_on(int64_t member) {
   try {
     for (int64_t k = 0; k < members_; ++k) {
       Part& part = parts_[static_cast<size_t>((member + k) % members_)];
-      const auto take = [&] { return part.next.fetch_add(work_.together, std::memory_order_relaxed); };
-      for (int64_t i = take(); i < part.end; i = take())
-        work_.call(work_.run, i, std::min(part.end, i + work_.together), member);
+      // Half of what is left at the most: all end together.
+      const auto take = [&](int64_t& first) {
+        int64_t count = 0;
+        first = part.next.load(std::memory_order_relaxed);
+        do {
+          count = std::min((part.end - first + 1) / 2, work_.together);
+        } while (count > 0 &&
+                 !part.next.compare_exchange_weak(first, first + count, std::memory_order_relaxed));
+        return count;
+      };
+      int64_t first = 0;
+      while (const int64_t count = take(first)) work_.call(work_.run, first, first + count, member);
     }
   } catch (...) {
     const std::lock_guard lock(failure_lock_);

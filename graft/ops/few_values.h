@@ -7,7 +7,11 @@ namespace graft::ops {
 
 using at::Tensor;
 
-/// x in `type`, as x.to(type).
+/// [n] int64.
+Tensor whole_numbers(at::IntArrayRef values);
+/// x in other sizes, as x.reshape(sizes).
+Tensor shaped(const Tensor& x, at::IntArrayRef sizes);
+/// x in `type`, as x.to(type); many values are shared among a crew.
 Tensor to_type(const Tensor& x, at::ScalarType type);
 /// x + y, of one shape and type, rounded once.
 Tensor sum(const Tensor& x, const Tensor& y);

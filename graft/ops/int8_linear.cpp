@@ -5,6 +5,7 @@
 
 #include "graft/base/error.h"
 #include "graft/base/mapped_pages.h"
+#include "graft/ops/few_values.h"
 #include "graft/ops/panel_product.h"
 #include "graft/ops/parallel.h"
 #include "graft/ops/types.h"
@@ -35,32 +36,78 @@ Int8Panels panels_of(const Tensor& columns) {
 }
 
 /// Rows in 8 bits.
-struct Rows {
-  Tensor q;         // [T, stride] bytes
-  Tensor scale;     // [T]
-  Tensor outliers;  // [T] of Outliers
-  const Outliers* apart(int64_t row) const {
-    return reinterpret_cast<const Outliers*>(outliers.const_data_ptr<uint8_t>()) + row;
-  }
+class Rows {
+ public:
+  Rows(int64_t rows, int64_t n)
+      : stride(rounded_up(n, 64)),
+        scales_at_(rows * stride),
+        outliers_at_(rounded_up(scales_at_ + rows * 4, alignof(Outliers))),
+        bytes_(empty({outliers_at_ + rows * static_cast<int64_t>(sizeof(Outliers))}, at::kByte)) {}
+  const int64_t stride;  // bytes of a row
+  uint8_t* row(int64_t i) const { return bytes() + i * stride; }
+  float* scale(int64_t i) const { return reinterpret_cast<float*>(bytes() + scales_at_) + i; }
+  Outliers* outliers(int64_t i) const { return reinterpret_cast<Outliers*>(bytes() + outliers_at_) + i; }
+
+ private:
+  uint8_t* bytes() const { return writable<uint8_t>(bytes_); }
+  const int64_t scales_at_, outliers_at_;
+  const Tensor bytes_;
 };
 
 template <class T>
 Rows rows_of(const Tensor& x, const Tensor& factor) {
-  const int64_t rows = x.size(0), n = x.size(1), stride = rounded_up(n, 64);
-  const auto each = static_cast<int64_t>(sizeof(Outliers));
-  Rows out{empty({rows, stride}, at::kByte), empty({rows}, at::kFloat), empty({rows, each}, at::kByte)};
+  const int64_t rows = x.size(0), n = x.size(1);
+  const Rows out(rows, n);
   at::parallel_for(0, rows, grain(n), [&](int64_t begin, int64_t end) {
     kernels<T>().rows_to_int8({.rows = end - begin,
                                .n = n,
                                .x = data<T>(x) + begin * n,
                                .factor = data<float>(factor),
                                .outlier = static_cast<float>(kInt8Outlier),
-                               .q = writable<uint8_t>(out.q) + begin * stride,
-                               .q_stride = stride,
-                               .scale = writable<float>(out.scale) + begin,
-                               .outliers = const_cast<Outliers*>(out.apart(begin))});
+                               .q = out.row(begin),
+                               .q_stride = out.stride,
+                               .scale = out.scale(begin),
+                               .outliers = out.outliers(begin)});
   });
   return out;
+}
+
+int64_t depth_of(const Int8Panels& panels) { return (panels.summed + 3) / 4; }
+
+template <class T>
+void run_piece(const Rows& rows, const Int8Side& side, const PanelPiece& p, const Tensor& y) {
+  const Int8Panels& panels = side.panels;
+  const int64_t depth = depth_of(panels);
+  T* const result = writable<T>(y) + p.row * panels.columns + p.column;
+  kernels<T>().int8_product(
+      {.rows = p.rows,
+       .units = depth,
+       .columns = p.columns,
+       .x = rows.row(p.row),
+       .x_stride = rows.stride,
+       .x_scale = rows.scale(p.row),
+       .outliers = rows.outliers(p.row),
+       .panel = data<int32_t>(panels.units) + p.column * depth,
+       .offset = data<int32_t>(panels.offset) + p.column,
+       .w_scale = panels.w_scale.defined() ? data<float>(panels.w_scale) + p.column : nullptr,
+       .bias = side.bias.defined() ? data<T>(side.bias) + p.column : nullptr,
+       .y = result,
+       .y_stride = panels.columns});
+  const auto& [low, up, scale] = side.term;
+  // A row after the other: a piece's rows lie apart.
+  for (int64_t i = 0; low.defined() && i < p.rows; ++i) {
+    T* const row = result + i * panels.columns;
+    kernels<T>().low_rank_up({.rows = 1,
+                              .n = p.columns,
+                              .r = up.size(0),
+                              .y = row,
+                              .u = data<float>(low) + (p.row + i) * low.size(1),
+                              .u_stride = low.size(1),
+                              .scale = static_cast<float>(scale),
+                              .right = data<float>(up) + p.column,
+                              .right_stride = up.size(1),
+                              .result = row});
+  }
 }
 
 /// Rounded rows in x's own type: what int8 keeps of them.
@@ -95,20 +142,42 @@ void pack(PackedInt8& packed, const Tensor& weight, bool backward) {
   if (renewed || turned) drop_mapped_pages(weight.const_data_ptr(), weight.nbytes());
 }
 
+Tensor int8_product(const Tensor& x, const Tensor& factor, const Int8Panels& panels) {
+  return int8_products(x, factor, {{panels}})[0];
+}
+
+std::vector<Tensor> forward_products(const Tensor& x, const std::vector<Int8Linear>& maps) {
+  std::vector<Int8Side> sides;
+  for (const Int8Linear& map : maps) {
+    sides.push_back({map.packed->forward, wants_gradient(map.bias) ? Tensor() : map.bias, map.term});
+  }
+  return int8_products(x, {}, sides);
+}
+
+/// What the gradient needs beside tensors: the weights' layouts.
 struct Held : torch::CustomClassHolder {
-  PackedInt8 packed;
-  Tensor bias;  // a constant, or undefined
+  std::vector<PackedInt8> list;
 };
 
 class Int8LinearOp : public torch::autograd::Function<Int8LinearOp> {
  public:
-  static Tensor forward(AutogradContext* ctx, const Tensor& x, const c10::intrusive_ptr<Held>& held) {
+  static variable_list forward(AutogradContext* ctx, const Tensor& x, const std::vector<Int8Linear>& maps) {
+    auto held = c10::make_intrusive<Held>();
+    for (const Int8Linear& map : maps) held->list.push_back(*map.packed);
     ctx->saved_data["held"] = c10::IValue::make_capsule(held);
-    return int8_product(x, {}, held->packed.forward, held->bias);
+    ctx->set_materialize_grads(false);
+    return forward_products(x, maps);
   }
   static variable_list backward(AutogradContext* ctx, variable_list gradients) {
     const auto held = c10::static_intrusive_pointer_cast<Held>(ctx->saved_data["held"].toCapsule());
-    return {int8_linear_gradient(gradients[0], held->packed.source, held->packed), Tensor()};
+    Tensor d_x;
+    for (size_t i = 0; i < gradients.size(); ++i) {
+      if (!gradients[i].defined()) continue;
+      PackedInt8& packed = held->list[i];
+      const Tensor one = int8_linear_gradient(gradients[i], packed.source, packed);
+      d_x = d_x.defined() ? d_x.add_(one) : one;
+    }
+    return {d_x, Tensor()};
   }
 };
 
@@ -145,54 +214,52 @@ Int8Panels int8_forward_panels(const Int8Weight& weight) {
 
 Int8Panels int8_backward_panels(const Int8Weight& weight) { return panels_of(weight.q.t()); }
 
-Tensor int8_product(const Tensor& x, const Tensor& factor, const Int8Panels& panels, const Tensor& bias) {
-  const Tensor in = x.contiguous(), added = bias.defined() ? bias.to(x.scalar_type()).contiguous() : bias;
-  const Tensor y = empty({x.size(0), panels.columns}, x.scalar_type());
+std::vector<Tensor> int8_products(const Tensor& x, const Tensor& factor, const std::vector<Int8Side>& sides) {
+  const Tensor in = x.contiguous();
+  std::vector<Int8Side> wanted = sides;
+  std::vector<Panels> products;
+  std::vector<Tensor> out;
+  for (Int8Side& side : wanted) {
+    if (side.bias.defined()) side.bias = to_type(side.bias, x.scalar_type()).contiguous();
+    products.push_back({side.panels.columns, data<int32_t>(side.panels.units), depth_of(side.panels)});
+    out.push_back(empty({x.size(0), side.panels.columns}, x.scalar_type()));
+  }
   by_type(x, [&]<class T>(T) {
     const Rows rows = rows_of<T>(in, factor);
-    const int64_t depth = (panels.summed + 3) / 4;
-    const Panels right{panels.columns, data<int32_t>(panels.units), depth};
-    each_panel(x.size(0), {right}, rows.q.size(1), kernels<T>(), [&](size_t, const PanelPiece& p) {
-      kernels<T>().int8_product(
-          {.rows = p.rows,
-           .units = depth,
-           .columns = p.columns,
-           .x = data<uint8_t>(rows.q) + p.row * rows.q.size(1),
-           .x_stride = rows.q.size(1),
-           .x_scale = data<float>(rows.scale) + p.row,
-           .outliers = rows.apart(p.row),
-           .panel = right.units + p.column * depth,
-           .offset = data<int32_t>(panels.offset) + p.column,
-           .w_scale = panels.w_scale.defined() ? data<float>(panels.w_scale) + p.column : nullptr,
-           .bias = added.defined() ? data<T>(added) + p.column : nullptr,
-           .y = writable<T>(y) + p.row * panels.columns + p.column,
-           .y_stride = panels.columns});
-    });
+    each_panel(x.size(0), products, rows.stride, kernels<T>(),
+               [&](size_t i, const PanelPiece& p) { run_piece<T>(rows, wanted[i], p, out[i]); });
   });
-  return y;
+  return out;
 }
 
 Tensor int8_linear(const Tensor& x, const Tensor& weight, const Tensor& bias, PackedInt8& packed) {
-  if (x.dim() != 2 || weight.dim() != 2 || x.size(1) != weight.size(1)) {
-    throw InternalError("int8_linear", "rows {} by a weight of {}, expected [T, in] and [out, in]",
-                        fmt::join(x.sizes(), "×"), fmt::join(weight.sizes(), "×"));
+  return int8_linears(x, {{weight, bias, &packed}})[0];
+}
+
+std::vector<Tensor> int8_linears(const Tensor& x, const std::vector<Int8Linear>& maps) {
+  std::vector<Tensor> out;
+  const bool fast = has_kernels(x) && x.size(0) > 0, to_input = wants_gradient(x);
+  for (const auto& [weight, bias, packed, term] : maps) {
+    if (x.dim() != 2 || weight.dim() != 2 || x.size(1) != weight.size(1)) {
+      throw InternalError("int8_linear", "rows {} by a weight of {}, expected [T, in] and [out, in]",
+                          fmt::join(x.sizes(), "×"), fmt::join(weight.sizes(), "×"));
+    }
+    if (fast) pack(*packed, weight, to_input);
+    if (!fast) out.push_back(int8_linear_plain(x, weight, bias));
   }
-  if (!has_kernels(x) || x.size(0) == 0) return int8_linear_plain(x, weight, bias);
-  const bool to_input = wants_gradient(x);
-  pack(packed, weight, to_input);
-  const bool to_bias = wants_gradient(bias);
-  auto held = c10::make_intrusive<Held>();
-  held->packed = packed;
-  if (!to_bias) held->bias = bias;
-  const Tensor y = to_input ? Int8LinearOp::apply(x, held) : int8_product(x, {}, packed.forward, held->bias);
-  return to_bias ? y + bias.to(x.scalar_type()) : y;
+  if (!fast) return out;
+  out = to_input ? Int8LinearOp::apply(x, maps) : forward_products(x, maps);
+  for (size_t i = 0; i < out.size(); ++i) {
+    if (wants_gradient(maps[i].bias)) out[i] = out[i] + maps[i].bias.to(x.scalar_type());
+  }
+  return out;
 }
 
 Tensor int8_linear_gradient(const Tensor& d_y, const Tensor& weight, PackedInt8& packed) {
   const at::NoGradGuard no_grad;
   pack(packed, weight, true);
   if (packed.exact_gradient) return frozen_linear_gradient(d_y, weight, *packed.exact);
-  return int8_product(d_y, packed.scale, packed.backward, {});
+  return int8_product(d_y, packed.scale, packed.backward);
 }
 
 Tensor int8_linear_plain(const Tensor& x, const Tensor& weight, const Tensor& bias) {

@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <memory>
+#include <vector>
 
 #include "graft/ops/frozen_linear.h"
 
@@ -33,9 +34,20 @@ Int8Panels int8_forward_panels(const Int8Weight& weight);
 /// The gradient to the input; the weight's scales go into the gradient's rows before these are rounded.
 Int8Panels int8_backward_panels(const Int8Weight& weight);
 
-/// x [T, summed] (times `factor` [summed] float32, or undefined), rounded row by row, by the panels, plus
-/// bias [columns] or undefined → [T, columns] in x's type, float32 or bfloat16.
-Tensor int8_product(const Tensor& x, const Tensor& factor, const Int8Panels& panels, const Tensor& bias);
+/// scale · low · up, where these are defined: low [T, r in whole lanes], up [r, out in whole lanes] float32.
+struct LowRankTerm {
+  Tensor low = {}, up = {};
+  double scale = 1;
+};
+struct Int8Side {
+  const Int8Panels& panels;
+  Tensor bias = {};  // [columns] or undefined
+  LowRankTerm term = {};
+};
+/// x [T, summed] (times `factor` [summed] float32, or undefined), rounded row by row, by each side's panels,
+/// plus its bias → [T, columns] of each in x's type, float32 or bfloat16. Terms are added to what was rounded
+/// to it, while it is in the first cache; meant for few rows.
+std::vector<Tensor> int8_products(const Tensor& x, const Tensor& factor, const std::vector<Int8Side>& sides);
 
 /// A weight in 8 bits, in the layouts that its products want. Empty until packed; copying shares.
 struct PackedInt8 {
@@ -53,6 +65,16 @@ struct PackedInt8 {
 /// As frozen_linear, multiplied in 8 bits: x [T, in] float32 or bfloat16 → [T, out] in x's type. A row does
 /// not depend on the others. Not a number, or infinite, in a row of x: so is that row of the output.
 Tensor int8_linear(const Tensor& x, const Tensor& weight, const Tensor& bias, PackedInt8& packed);
+
+struct Int8Linear {
+  Tensor weight = {};  // [out, in] without gradient
+  Tensor bias = {};    // [out] or undefined
+  PackedInt8* packed = nullptr;
+  LowRankTerm term = {};  // without gradient, and only where x has none
+};
+/// The same of maps that read the same rows, which are rounded once → [T, out] of each.
+std::vector<Tensor> int8_linears(const Tensor& x, const std::vector<Int8Linear>& maps);
+
 /// Its gradient to the input alone: d_y [T, out] → [T, in].
 Tensor int8_linear_gradient(const Tensor& d_y, const Tensor& weight, PackedInt8& packed);
 

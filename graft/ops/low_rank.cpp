@@ -95,9 +95,7 @@ Tensor low_rank_add(const Tensor& y, const Tensor& x, const Tensor& a, const Ten
   if (gradient || !has_fast_form(y, x, a, b)) return low_rank_add(y, x, a, b, scale);
   check(y, x, a, b);
   const at::NoGradGuard no_grad;
-  packed.renew(a, b, scale, x.scalar_type());
-  if (!packed.down.defined()) packed.down = packed_side(a, true, x.scalar_type());
-  if (!packed.up.defined()) packed.up = padded_lanes(b.t());
+  packed.pack(a, b, scale, x.scalar_type());
   const Tensor u = down(x.contiguous(), packed.down, a.size(0));
   return up(y.contiguous(), u, packed.up, b.size(0), scale, y.scalar_type());
 }

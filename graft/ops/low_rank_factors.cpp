@@ -51,6 +51,13 @@ void PackedLowRank::renew(const Tensor& a_now, const Tensor& b_now, double scale
   scale = scale_now, type = type_now;
 }
 
+void PackedLowRank::pack(const Tensor& a_now, const Tensor& b_now, double scale_now,
+                         at::ScalarType type_now) {
+  renew(a_now, b_now, scale_now, type_now);
+  if (!down.defined()) down = packed_side(a, true, type);
+  if (!up.defined()) up = padded_lanes(b.t());
+}
+
 Tensor packed_side(const Tensor& side, bool across, at::ScalarType type) {
   const int64_t r = side.size(across ? 0 : 1), n = side.size(across ? 1 : 0);
   const Tensor narrow = side.to(type).contiguous();

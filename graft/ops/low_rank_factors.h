@@ -22,6 +22,8 @@ struct PackedLowRank {
   at::ScalarType type = at::kFloat;  // of the rows
   /// Forgets what was made from others.
   void renew(const Tensor& a_now, const Tensor& b_now, double scale_now, at::ScalarType type_now);
+  /// `down` and `up` of these.
+  void pack(const Tensor& a_now, const Tensor& b_now, double scale_now, at::ScalarType type_now);
 };
 
 /// r rounded up to whole lanes.

@@ -53,7 +53,7 @@ double matrix_rate(at::ScalarType type, const ProductShape& shape, int64_t round
     const Tensor rows = at::randn({shape.rows, shape.in}).to(at::kBFloat16);
     const Int8Panels panels = int8_forward_panels({w, at::ones({shape.out}, at::kFloat)});
     // Our own rounds its rows and scales its sums on the way.
-    return operations / better([&] { int8_product(rows, {}, panels, {}); },
+    return operations / better([&] { int8_products(rows, {}, {{panels}}); },
                                [&](int64_t n) { at::_int_mm(x.narrow(0, 0, n), w.t()); }, shape.rows, rounds);
   }
   if (type != at::kFloat && type != at::kBFloat16)

@@ -71,7 +71,7 @@ void compute(Norm& norm) {
 Norm norm_of(const Tensor& x, const std::optional<Tensor>& residual, const std::optional<Tensor>& weight,
              const std::optional<Tensor>& bias, double eps, bool centred) {
   const auto wide = [](const std::optional<Tensor>& w) {
-    return w ? to_type(w->detach(), at::kFloat).contiguous() : Tensor();
+    return w ? to_type(wants_gradient(*w) ? w->detach() : *w, at::kFloat).contiguous() : Tensor();
   };
   Norm norm;
   norm.x = x.contiguous();

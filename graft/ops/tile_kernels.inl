@@ -253,7 +253,7 @@ class Finishing {
 
 /// Results that will be written are asked for, to be owned: a tile's time hides that memory's.
 template <class T>
-void ask_for_rows(const TileBlock& b, T* y, int64_t stride) {
+[[gnu::always_inline]] inline void ask_for_rows(const TileBlock& b, T* y, int64_t stride) {
   T* first = y + b.row * stride + 16 * b.vec;
   for (int64_t i = 0; i < b.rows; ++i, first += stride) {
     for (int64_t at = 0; at < 16 * b.wide; at += 64 / static_cast<int64_t>(sizeof(T)))

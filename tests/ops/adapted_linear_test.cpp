@@ -157,5 +157,51 @@ TEST(AdaptedLinear, SeesNewFactors) {
   expect_right("another B");
 }
 
+/// In 8 bits maps give what each gives by itself, few rows' updates too, which join their outputs early.
+TEST(AdaptedLinears, InEightBitsAreEachAsAlone) {
+  each_form([](at::ScalarType type) {
+    for (const int64_t rows : {1, 7, 16, 40}) {
+      for (const bool gradient : {false, true}) {
+        const at::AutoGradMode mode(gradient);
+        const Tensor x = normal({rows, 64}, 1).to(type).requires_grad_(gradient),
+                     own = normal({rows, 64}, 2).to(type);
+        std::vector<ops::PackedInt8> packed(4), alone(4);
+        std::vector<ops::PackedLowRank> factors(4);
+        std::vector<ops::AdaptedLinear> maps(4);
+        for (size_t i = 0; i < maps.size(); ++i) {
+          const int64_t out = 62 + 60 * static_cast<int64_t>(i), r = 3 + 8 * static_cast<int64_t>(i);
+          maps[i].weight = normal({out, 64}, 10 + i).to(type);
+          if (i % 2 == 0) maps[i].bias = normal({out}, 20 + i).to(type);
+          if (i != 2) maps[i].int8 = &packed[i];
+          if (i == 1) continue;
+          maps[i].update = {.a = normal({r, 64}, 30 + i, at::kFloat),
+                            .b = normal({out, r}, 40 + i, at::kFloat),
+                            .scale = 0.5,
+                            .packed = &factors[i]};
+          if (i == 3) maps[i].update->in = own;
+        }
+        // Without the third one all are in 8 bits.
+        for (const bool all : {true, false}) {
+          if (all) std::swap(maps[2], maps[3]);
+          const size_t count = all ? 3 : 4;
+          const std::vector<Tensor> ys =
+              ops::adapted_linears(x, {maps.begin(), maps.begin() + static_cast<std::ptrdiff_t>(count)});
+          if (all) std::swap(maps[2], maps[3]);
+          for (size_t k = 0; k < count; ++k) {
+            const size_t i = all && k == 2 ? 3 : k;
+            const ops::AdaptedLinear& map = maps[i];
+            ops::PackedWeight whole;
+            Tensor y = map.int8 ? ops::int8_linear(x, map.weight, map.bias, alone[i])
+                                : ops::frozen_linear(x, map.weight, map.bias, whole);
+            if (map.update)
+              y = ops::low_rank_add(y, i == 3 ? own : x, map.update->a, map.update->b, map.update->scale);
+            EXPECT_TRUE(at::equal(ys[k], y)) << rows << " rows, map " << i << (gradient ? ", gradient" : "");
+          }
+        }
+      }
+    }
+  });
+}
+
 }  // namespace
 }  // namespace graft::test

@@ -26,7 +26,7 @@ TEST(Crew, RunsEveryPieceOnceInPassesOfAnyLength) {
       EXPECT_EQ(Crew::current(), &crew);
       for (uint64_t work = 0; work < works; ++work) {
         const auto pieces = static_cast<int64_t>(random.below(40));
-        const auto together = static_cast<int64_t>(1 + random.below(3));
+        const auto together = static_cast<int64_t>(1 + random.below(5));
         std::vector<std::atomic<int>> runs(static_cast<size_t>(pieces));
         std::vector<ops::ReadRange> reads;
         if (random.below(2) == 0) reads = {{weights.data(), 1024, pieces}};
@@ -61,7 +61,7 @@ TEST(Crew, HandsOnWhatIsThrown) {
 TEST(Crew, ProductsAreTheSame) {
   each_form([](at::ScalarType type) {
     for (const int64_t rows : {1, 2, 3, 16}) {
-      for (const int64_t columns : {8, 64, 128, 200, 1024 + 72}) {
+      for (const int64_t columns : {8, 64, 128, 200, 640, 1024 + 72}) {
         const Tensor x = normal({rows, 96}, 1).to(type), w = normal({columns, 96}, 2).to(type),
                      bias = normal({columns}, 3).to(type);
         ops::PackedWeight packed;

@@ -1,5 +1,7 @@
 #include "graft/ops/few_values.h"
 
+#include "graft/ops/crew.h"
+
 #include <limits>
 
 #include "tests/ops/cases.h"
@@ -35,11 +37,32 @@ TEST(FewValues, AreAsLibtorchsToTheLastBit) {
   }
 }
 
+TEST(FewValues, AreTheSameInACrew) {
+  ops::Crew crew;
+  crew.run([] {
+    for (const int64_t rows : {1, 1000}) {
+      const Tensor x = values(rows, at::kBFloat16);
+      EXPECT_TRUE(same(ops::to_type(x, at::kFloat), x.to(at::kFloat))) << rows;
+      EXPECT_TRUE(same(ops::to_type(x.t(), at::kFloat), x.t().to(at::kFloat))) << rows;
+    }
+  });
+}
+
+TEST(FewValues, TakeOtherSizes) {
+  const Tensor x = normal({4, 6}, 1).to(at::kFloat);
+  EXPECT_TRUE(same(ops::shaped(x, {4, 2, 3}), x.view({4, 2, 3})));
+  EXPECT_TRUE(same(ops::shaped(x.t(), {24}), x.t().reshape({24})));
+  EXPECT_TRUE(same(ops::whole_numbers({3, -1, 7}), at::tensor({3, -1, 7}, at::kLong)));
+  EXPECT_EQ(ops::whole_numbers({}).numel(), 0);
+}
+
 TEST(FewValues, HandGradientsOn) {
   const Tensor x = normal({2, 3}, 1).to(at::kFloat).requires_grad_();
   const Tensor y = normal({2, 3}, 2).to(at::kFloat);
   ops::to_type(ops::sum(x, y), at::kBFloat16).sum().backward();
   EXPECT_TRUE(same(x.grad(), at::ones({2, 3})));
+  ops::shaped(x, {6}).sum().backward();
+  EXPECT_TRUE(same(x.grad(), 2 * at::ones({2, 3})));
 }
 
 }  // namespace

@@ -38,6 +38,10 @@ Tensor fast(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   return ops::int8_linear(x, weight, bias, packed);
 }
 
+Tensor product(const Tensor& x, const ops::Int8Weight& weight) {
+  return ops::int8_products(x, {}, {{ops::int8_forward_panels(weight)}})[0];
+}
+
 double relative_error(const Tensor& actual, const Tensor& expected) {
   const Tensor wide = expected.to(at::kDouble);
   return ((actual.to(at::kDouble) - wide).norm() / wide.norm()).item<double>();
@@ -89,12 +93,12 @@ TEST(Int8Linear, EveryProcessorSumsTheSame) {
   Tensor first;
   for (const std::string& isa : runnable_isas()) {
     ops::choose_isa(isa);
-    const Tensor y = ops::int8_product(x, {}, ops::int8_forward_panels(rounded), {});
+    const Tensor y = product(x, rounded);
     if (!first.defined()) first = y;
     // Whole sums are equal; what scales them may be fused or not: two roundings.
     expect_rows_close(y, first, 2.5e-7, isa);
     for (const int64_t rows : {1, 2, 5, 6, 13, 16, 40}) {
-      const Tensor some = ops::int8_product(x.narrow(0, 3, rows), {}, ops::int8_forward_panels(rounded), {});
+      const Tensor some = product(x.narrow(0, 3, rows), rounded);
       EXPECT_TRUE(at::equal(some, y.narrow(0, 3, rows))) << isa << ", " << rows;
     }
   }
@@ -127,6 +131,34 @@ TEST(Int8Linear, ARowDoesNotDependOnItsCompany) {
     const Tensor alone = ops::int8_linear(x.narrow(0, row, 1), weight, {}, packed);
     EXPECT_TRUE(at::equal(alone, whole.narrow(0, row, 1))) << row;
   }
+}
+
+TEST(Int8Linear, MapsOfTheSameRowsAreEachAsAlone) {
+  each_form([](at::ScalarType type) {
+    for (const int64_t rows : {1, 5, 70}) {
+      const Tensor x = normal({rows, 96}, 1).to(type).requires_grad_(true);
+      std::vector<Tensor> weights, d_ys;
+      std::vector<ops::PackedInt8> together(3), alone(3);
+      std::vector<ops::Int8Linear> maps;
+      for (uint64_t i = 0; i < 3; ++i) {
+        const int64_t out = 64 + 70 * static_cast<int64_t>(i);
+        weights.push_back(normal({out, 96}, 2 + i).to(type));
+        d_ys.push_back(normal({rows, out}, 8 + i).to(type));
+        maps.push_back({weights[i], i == 1 ? Tensor() : normal({out}, 5 + i).to(type), &together[i]});
+      }
+      const std::vector<Tensor> ys = ops::int8_linears(x, maps);
+      Tensor d_x = at::zeros(x.sizes(), type);
+      for (size_t i = 0; i < 3; ++i) {
+        const Tensor y = ops::int8_linear(x, weights[i], maps[i].bias, alone[i]);
+        EXPECT_TRUE(at::equal(ys[i], y)) << rows << ", " << i;
+        d_x += torch::autograd::grad({y}, {x}, {d_ys[i]})[0];
+      }
+      EXPECT_TRUE(at::equal(torch::autograd::grad(ys, {x}, d_ys, true)[0], d_x)) << rows;
+      // An output that nobody read.
+      EXPECT_TRUE(at::equal(torch::autograd::grad({ys[1]}, {x}, {d_ys[1]})[0],
+                            ops::int8_linear_gradient(d_ys[1], weights[1], alone[1])));
+    }
+  });
 }
 
 TEST(Int8Linear, NotANumberStays) {
