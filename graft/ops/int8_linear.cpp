@@ -149,7 +149,7 @@ Tensor int8_product(const Tensor& x, const Tensor& factor, const Int8Panels& pan
 std::vector<Tensor> forward_products(const Tensor& x, const std::vector<Int8Linear>& maps) {
   std::vector<Int8Side> sides;
   for (const Int8Linear& map : maps) {
-    sides.push_back({map.packed->forward, wants_gradient(map.bias) ? Tensor() : map.bias, map.term});
+    sides.push_back({map.packed->forward, map.bias, map.term});
   }
   return int8_products(x, {}, sides);
 }
@@ -248,9 +248,15 @@ std::vector<Tensor> int8_linears(const Tensor& x, const std::vector<Int8Linear>&
     if (!fast) out.push_back(int8_linear_plain(x, weight, bias));
   }
   if (!fast) return out;
-  out = to_input ? Int8LinearOp::apply(x, maps) : forward_products(x, maps);
+  // Asked here: where the operation runs, nothing wants a gradient.
+  std::vector<Tensor> trained(maps.size());
+  std::vector<Int8Linear> fixed = maps;
+  for (size_t i = 0; i < maps.size(); ++i) {
+    if (wants_gradient(maps[i].bias)) std::swap(trained[i], fixed[i].bias);
+  }
+  out = to_input ? Int8LinearOp::apply(x, fixed) : forward_products(x, fixed);
   for (size_t i = 0; i < out.size(); ++i) {
-    if (wants_gradient(maps[i].bias)) out[i] = out[i] + maps[i].bias.to(x.scalar_type());
+    if (trained[i].defined()) out[i] = out[i] + trained[i].to(x.scalar_type());
   }
   return out;
 }

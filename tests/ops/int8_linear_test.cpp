@@ -161,6 +161,19 @@ TEST(Int8Linear, MapsOfTheSameRowsAreEachAsAlone) {
   });
 }
 
+TEST(Int8Linear, ATrainedBiasIsAddedOnce) {
+  each_form([](at::ScalarType type) {
+    const Tensor weight = normal({20, 64}, 2).to(type), d_y = normal({5, 20}, 4).to(type);
+    for (const bool to_input : {false, true}) {
+      const Tensor x = normal({5, 64}, 1).to(type).requires_grad_(to_input);
+      const Tensor bias = normal({20}, 3).to(type).requires_grad_(true);
+      const Tensor y = fast(x, weight, bias);
+      expect_close(y, fast(x, weight, {}) + bias, 1e-6, "output");
+      expect_close(torch::autograd::grad({y}, {bias}, {d_y})[0], d_y.sum(0), 1e-6, "gradient");
+    }
+  });
+}
+
 TEST(Int8Linear, NotANumberStays) {
   each_form([](at::ScalarType type) {
     Tensor x = normal({3, 64}, 1).to(type);
